@@ -1,0 +1,1 @@
+"""The steps of Conveyor, one package each, and what they share (``common``, ``data``, ``models``)."""

@@ -1,0 +1,1 @@
+"""What several steps share and nothing else: store, references, records, configuration, progress."""
