@@ -1,0 +1,105 @@
+"""The code version: a digest of the syntax trees of what a step runs."""
+
+import ast
+import hashlib
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+
+from components.common.canonical import DIGEST_PREFIX
+
+# Wrappers around a step, and parts that carry bytes and words without changing them: a reworded message or a
+# better retry must not throw away a week of training.
+NOT_THE_STEP = ("component", "__main__")
+CARRIERS = (
+    "components.common.store",
+    "components.common.errors",
+    "components.common.progress",
+    "components.common.code",
+    "components.common.config",
+    "components.common.records",
+    "components.common.runs",
+    "components.common.step",
+)
+
+
+@lru_cache(maxsize=None)
+def code_version(package: str) -> str:
+    """Digest of every first-party module that `package` (such as `components.train`) runs or imports.
+
+    Comments, docstrings and layout do not count; neither do a step's wrappers nor the modules in `CARRIERS`.
+    """
+    first_party = {"components", package.partition(".")[0]}
+    todo = _own_modules(package)
+    trees: dict[str, str] = {}
+    while todo:
+        module = todo.pop()
+        if module in trees or _is_carrier(module):
+            continue
+        path = _source(module)
+        if path is None:
+            continue
+        tree = ast.parse(path.read_bytes())
+        trees[module] = _fingerprint(tree)
+        todo.extend(name for name in _imports(tree, module) if name.partition(".")[0] in first_party)
+    whole = "\n".join(f"{name} {trees[name]}" for name in sorted(trees))
+    return DIGEST_PREFIX + hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _is_carrier(module: str) -> bool:
+    return any(module == name or module.startswith(name + ".") for name in CARRIERS)
+
+
+def _own_modules(package: str) -> list[str]:
+    """A step starts workers by module name, so all of its folder counts, imported or not."""
+    path = _source(package)
+    if path is None or path.name != "__init__.py":
+        return [package]
+    names = []
+    for file in sorted(path.parent.rglob("*.py")):
+        parts = file.relative_to(path.parent).with_suffix("").parts
+        if parts[-1] in NOT_THE_STEP:
+            continue
+        names.append(".".join((package, *(part for part in parts if part != "__init__"))))
+    return names
+
+
+@lru_cache(maxsize=None)
+def _source(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ModuleNotFoundError, AttributeError):
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+def _imports(tree: ast.Module, module: str) -> list[str]:
+    """Module names that a file imports, anywhere in it; `from a import b` names both `a` and `a.b`."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")[: -node.level]
+                base = ".".join((*parents, base) if base else parents)
+            names.append(base)
+            names.extend(f"{base}.{alias.name}" for alias in node.names)
+    return names
+
+
+def _fingerprint(tree: ast.Module) -> str:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            kept = [child for child in body if not _is_text(child)]
+            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
+
+
+def _is_text(node: ast.AST) -> bool:
+    """A bare string: a docstring of a module, class, function or field."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,155 @@
+"""How every step runs, wherever it runs: look for the record, else work, then publish the record last."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from components.common import runs
+from components.common.blobs import Blobs
+from components.common.canonical import Json
+from components.common.code import code_version
+from components.common.config import StepConfig
+from components.common.progress import Reporter
+from components.common.records import (
+    Record,
+    publish_record,
+    read_measurements,
+    read_record,
+    step_key,
+    write_measurements,
+)
+from components.common.refs import Ref
+from components.common.store.base import Store
+
+
+class StepInputs(BaseModel):
+    """Base of a step's inputs: each field is a reference (or None, for an optional one)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    def key_fields(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step works with."""
+
+    store: Store
+    blobs: Blobs
+    key: str
+    """The record's key; names what a step keeps between tries, such as checkpoints."""
+    reporter: Reporter
+    scratch: Path
+    """A private folder, removed when the step ends."""
+    measure: dict[str, Json] = field(default_factory=dict)
+    """Clocks go here (seconds, latencies, hosts); stored beside the record, never in it."""
+
+
+class StepProgram(Protocol):
+    """What `components/<name>/run.py` offers."""
+
+    NAME: str
+    Inputs: type[StepInputs]
+
+    def depends_on(self, config: Any, inputs: Any, store: Store) -> dict[str, Json]:
+        """What the result depends on besides code, settings and inputs."""
+        ...
+
+    def run(self, config: Any, inputs: Any, context: StepContext) -> Ref:
+        """The whole step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended."""
+
+    step: str
+    key: str
+    state: Literal["done", "reused"]
+    seconds: float
+    output: Ref
+    measurements: Mapping[str, Any]
+
+
+def execute(
+    program: Any,
+    config: StepConfig,
+    inputs: StepInputs,
+    store: Store,
+    reporter: Reporter,
+    *,
+    run_id: str | None = None,
+    scratch: Path | None = None,
+) -> Outcome:
+    """Return the step's published result, working it out only where there is none yet.
+
+    `program` is a module that fulfils `StepProgram`. With a `run_id` the run's pointer is set to the record.
+    Safe to call again after a kill at any time, and from several processes at once: outputs are content-addressed and
+    the record is created last, once. `scratch` is where the private folder is made (the system's default if None).
+    """
+    started = time.monotonic()
+    step: StepProgram = program
+    package = program.__name__.removesuffix(".run")
+    depends_on = step.depends_on(config, inputs, store)
+    code = code_version(package)
+    key = step_key(step.NAME, code, config.key_fields(), inputs.key_fields(), depends_on)
+
+    record = read_record(store, step.NAME, key)
+    state: Literal["done", "reused"] = "reused"
+    if record is None:
+        state = "done"
+        record = _work(step, config, inputs, store, reporter, code, key, depends_on, scratch)
+    if run_id is not None:
+        runs.point(store, run_id, step.NAME, key)
+    output = record.output_ref()
+    return Outcome(
+        step=step.NAME,
+        key=key,
+        state=state,
+        seconds=time.monotonic() - started,
+        output=output,
+        measurements=read_measurements(store, step.NAME, key, output),
+    )
+
+
+def _work(
+    step: StepProgram,
+    config: StepConfig,
+    inputs: StepInputs,
+    store: Store,
+    reporter: Reporter,
+    code: str,
+    key: str,
+    depends_on: dict[str, Json],
+    scratch: Path | None,
+) -> Record:
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix=f"conveyor-{step.NAME}-", dir=scratch))
+    try:
+        context = StepContext(store, Blobs(store), key, reporter, folder)
+        output = step.run(config, inputs, context)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    # Measurements first: once the record stands, everything that belongs to it stands.
+    seconds = round(time.monotonic() - started, 3)
+    write_measurements(store, step.NAME, key, output, {"seconds": seconds, **context.measure})
+    return publish_record(
+        store,
+        Record(
+            step=step.NAME,
+            key=key,
+            code=code,
+            config=config.key_fields(),
+            inputs=inputs.key_fields(),
+            depends_on=dict(depends_on),
+            output=output.to_value(),
+        ),
+    )

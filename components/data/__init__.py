@@ -1,0 +1,1 @@
+"""Samples: shard format, sample order, augmentation plan, loaders."""

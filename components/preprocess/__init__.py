@@ -1,0 +1,1 @@
+"""Turn a snapshot into WebDataset shards with an index and statistics."""

@@ -1,0 +1,1 @@
+"""Train a network on shards, resumable at any moment."""
