@@ -1,0 +1,1 @@
+"""Helpers that several tests share; on the path as `support`."""
