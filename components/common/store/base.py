@@ -1,4 +1,4 @@
-"""The small interface that every object store fulfils (tests/integration/test_store.py is its contract)."""
+"""The small interface that every object store fulfils (tests/integration/store/test_conformance.py is its contract)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -29,7 +29,8 @@ class ObjectInfo:
 
 
 class Store(ABC):
-    """Objects by key. Keys are relative, `/`-separated, of `[A-Za-z0-9._=-]` segments; no `..`, no empty segment.
+    """Objects by key. Keys are relative, `/`-separated, of `[A-Za-z0-9._=-]` segments; none is empty or begins with `.`.
+    A key that is also the beginning of others (`a` and `a/b`) does not fit into a file store.
 
     Every call retries what can succeed later (time-outs, resets, throttling, 5xx, truncated bodies) with jittered
     back-off, and raises `StoreError` with the cure for what cannot. A write is visible whole or not at all.
@@ -44,10 +45,13 @@ class Store(ABC):
         `DigestMismatchError` and leaves nothing. A `BinaryIO` must be seekable."""
 
     @abstractmethod
-    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> AbstractContextManager[BinaryIO]:
+    def open(
+        self, key: str, *, offset: int = 0, length: int | None = None
+    ) -> AbstractContextManager[BinaryIO]:
         """Stream an object, or the range of `length` bytes from `offset`. Raises `NotFoundError`.
 
-        A body that breaks off is continued by a ranged read; never ends early in silence."""
+        A body that breaks off is continued by a ranged read; never ends early in silence. A range that does not lie
+        within the object raises `StoreError`."""
 
     @abstractmethod
     def read(self, key: str) -> tuple[bytes, str]:
@@ -71,8 +75,20 @@ class Store(ABC):
         """All objects whose key begins with `prefix`, in key order, page by page."""
 
     @abstractmethod
+    def touch(self, key: str) -> bool:
+        """Set an object's write time to now, its bytes unchanged; False where there is none."""
+
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
+
+    @abstractmethod
+    def leftovers(self, before: float) -> Iterator[ObjectInfo]:
+        """What killed writers left and nobody sees (temporary files, unfinished uploads), last written `before`."""
+
+    @abstractmethod
+    def remove_leftover(self, info: ObjectInfo) -> None:
+        """Remove one of `leftovers`."""
 
     @abstractmethod
     def check(self) -> None:
