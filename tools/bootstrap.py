@@ -148,7 +148,17 @@ def site_packages(venv: Path) -> Path:
 def install(venv: Path, extras: str, env: Mapping[str, str], console: Console, log: Path) -> None:
     """Everything that comes from the package index, under the one constraints file."""
     console.step("packages: 2.5 GB to fetch the first time, some minutes")
-    pip_install(venv, ["pip", *BUILD_TOOLS], env, console, log)
+    # The pip that Python brings may be too old for the options below.
+    own_pip = [
+        *pip_of(venv),
+        "install",
+        "--disable-pip-version-check",
+        "-c",
+        str(ROOT / "constraints.txt"),
+        "pip",
+    ]
+    console.run(own_pip, log=log, env=env)
+    pip_install(venv, BUILD_TOOLS, env, console, log)
     requirement = f"{ROOT}[{extras}]" if extras else str(ROOT)
     pip_install(venv, ["--no-build-isolation", "-e", requirement], env, console, log)
 

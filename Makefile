@@ -1,0 +1,45 @@
+# Everything a person or CI does with this checkout. `make` alone lists it.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STORE := .conveyor/store
+DIGITS := .conveyor/digits
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format bench doctor clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv (packages, Horovod's wheel, this project); ends at once when nothing changed
+	@$(PYTHON) tools/bootstrap.py --venv $(VENV)
+
+demo: setup ## the whole pipeline on the example data: ends with accuracy, compressed model, promoted version, report
+	@test -d $(DIGITS) || $(BIN)/conveyor example digits $(DIGITS)
+	@$(BIN)/conveyor run -f examples/digits.yaml --source $(DIGITS) --store $(STORE)
+
+test: setup ## fast and integration tests (PYTEST_ARGS="-k store" narrows)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: setup ## tests that take more than half a minute each
+	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: setup ## ruff and mypy, as CI runs them
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy components pipelines tools tests $(wildcard benchmarks)
+
+format: setup ## rewrite the files as lint wants them, as far as ruff can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup ## run every benchmark; each prints its ratio, measured in the same run
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+doctor: setup ## what this machine can and cannot do, with the cures
+	@$(BIN)/conveyor doctor --store $(STORE)
+
+clean: ## remove the example's data and store, and the tools' caches (not .venv)
+	rm -rf .conveyor .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
