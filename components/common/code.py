@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import importlib.util
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from components.common.canonical import DIGEST_PREFIX
@@ -23,7 +23,7 @@ CARRIERS = (
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_version(package: str) -> str:
     """Digest of every first-party module that `package` (such as `components.train`) runs or imports.
 
@@ -64,7 +64,7 @@ def _own_modules(package: str) -> list[str]:
     return names
 
 
-@lru_cache(maxsize=None)
+@cache
 def _source(module: str) -> Path | None:
     try:
         spec = importlib.util.find_spec(module)
@@ -77,7 +77,7 @@ def _source(module: str) -> Path | None:
 
 def _imports(tree: ast.Module, module: str) -> list[str]:
     """Module names that a file imports, anywhere in it; `from a import b` names both `a` and `a.b`."""
-    names = []
+    names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.extend(alias.name for alias in node.names)
@@ -102,4 +102,8 @@ def _fingerprint(tree: ast.Module) -> str:
 
 def _is_text(node: ast.AST) -> bool:
     """A bare string: a docstring of a module, class, function or field."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -75,7 +75,11 @@ def parse_override(text: str, *, option: str = "--set") -> Override:
 
 
 def load_config(
-    model: type[ConfigT], path: Path | None = None, overrides: Sequence[Override] = (), *, text: str | None = None
+    model: type[ConfigT],
+    path: Path | None = None,
+    overrides: Sequence[Override] = (),
+    *,
+    text: str | None = None,
 ) -> ConfigT:
     """Read `path` (or YAML `text`), apply the overrides in order, check the whole, and return it.
 
@@ -97,7 +101,9 @@ def load_config(
     except ValidationError as error:
         raise _explain(model, error, node, source, origins) from None
     except TypeError as error:
-        raise InputError("a setting has a type that a config cannot hold", where=source, found=str(error)) from None
+        raise InputError(
+            "a setting has a type that a config cannot hold", where=source, found=str(error)
+        ) from None
 
 
 def _no_json(value: object) -> str:
@@ -109,7 +115,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError("there is no such config file", where=str(path), todo="check the path given to -f") from None
+        raise InputError(
+            "there is no such config file", where=str(path), todo="check the path given to -f"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("the config file cannot be read", where=str(path), found=str(error)) from error
 
@@ -128,7 +136,10 @@ def _parse(text: str, source: str) -> tuple[yaml.Node | None, dict[str, Any]]:
         return None, {}
     if not isinstance(values, dict):
         raise InputError(
-            "the config must be a mapping of settings", where=source, expected="key: value", found=type(values).__name__
+            "the config must be a mapping of settings",
+            where=source,
+            expected="key: value",
+            found=type(values).__name__,
         )
     return node, values
 
@@ -189,13 +200,21 @@ def _explain(
     error: ValidationError,
     node: yaml.Node | None,
     source: str,
-    origins: Mapping[tuple[str, ...], str],
+    origins: dict[tuple[str, ...], str],
 ) -> InputError:
     # Unknown keys first: a typing error in a name is the likeliest cause of the rest.
     errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     first = errors[0]
     loc = tuple(str(part) for part in first["loc"])
-    origin = next((text for parts, text in origins.items() if loc[: len(parts)] == parts), None)
+    # The override that set this value, or one below it (the unknown key may be a parent that it made).
+    origin = next(
+        (
+            text
+            for parts, text in reversed(origins.items())
+            if loc[: len(parts)] == parts or parts[: len(loc)] == loc
+        ),
+        None,
+    )
     found_node = _find(node, loc)
     where = origin or (_place(source, found_node) if found_node is not None else source)
     name = ".".join(loc)
@@ -209,7 +228,9 @@ def _explain(
             f"unknown setting {name}{more}",
             where=where,
             expected=f"one of {', '.join(valid)}" if valid else None,
-            todo=f"did you mean {dotted}{near[0]}?" if near else "conveyor config --schema lists every setting",
+            todo=f"did you mean {dotted}{near[0]}?"
+            if near
+            else "conveyor config --schema lists every setting",
         )
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return InputError(
@@ -234,8 +255,7 @@ def _valid_names(model: type[BaseModel], loc: Sequence[str]) -> list[str]:
 def _inner_model(annotation: Any) -> Any:
     if get_origin(annotation) is None:
         return annotation
-    args = [arg for arg in get_args(annotation) if arg is not type(None)]
-    return next((arg for arg in args if _is_model(arg)), Union[None] if not args else args[0])
+    return next((arg for arg in get_args(annotation) if _is_model(arg)), None)
 
 
 def _is_model(value: Any) -> bool:

@@ -145,7 +145,9 @@ class BarReporter(Reporter):
 class _LineTask(Task):
     """A line at most every few seconds, and one at the end."""
 
-    def __init__(self, reporter: "LineReporter | JsonReporter", name: str, total: int | None, unit: str) -> None:
+    def __init__(
+        self, reporter: "LineReporter | JsonReporter", name: str, total: int | None, unit: str
+    ) -> None:
         self._reporter, self._name, self._total, self._unit = reporter, name, total, unit
         self._started = self._shown = time.monotonic()
         self._done = 0
@@ -211,7 +213,11 @@ class JsonReporter(Reporter):
         self._stream = stream
 
     def _print(self, level: str, message: str, fields: dict[str, Json]) -> None:
-        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "message": message}
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": level,
+            "message": message,
+        }
         print(json.dumps({**fields, **line}, default=str), file=self._stream, flush=True)
 
     def info(self, message: str, **fields: Json) -> None:

@@ -49,7 +49,9 @@ def read_pointer(store: Store, run_id: str, step: str) -> Pointer | None:
             raise KeyError(f"version {value['version']}")
         return Pointer(step=str(value["step"]), key=str(value["key"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError("a run's pointer is damaged", where=f"{store.url}/{name}", found=repr(error)) from error
+        raise StoreError(
+            "a run's pointer is damaged", where=f"{store.url}/{name}", found=repr(error)
+        ) from error
 
 
 def output_of(store: Store, run_id: str, step: str) -> Ref | None:

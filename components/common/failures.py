@@ -1,0 +1,144 @@
+"""The edge of every command line: one clear error, the right exit status, nothing left running."""
+
+import errno
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from types import FrameType
+from typing import TextIO
+
+from components.common.errors import ConveyorError, StepError
+
+EXIT_INTERRUPTED = 130
+GRACE_S = 3.0
+
+_SYSTEM_CURES = {
+    errno.ENOSPC: ("the disk is full", "free some space (or set TMPDIR to another disk) and run again"),
+    errno.EDQUOT: ("your disk quota is used up", "free some space and run again"),
+    errno.EROFS: ("the file system is read-only", "choose a store, or a TMPDIR, that can be written to"),
+    errno.EACCES: ("permission was denied", "check who may read and write there"),
+    errno.EMFILE: ("too many files are open", "raise the limit with ulimit -n"),
+    errno.ENOMEM: ("there is not enough memory", "lower the number of workers or the batch size"),
+}
+
+
+class InterruptedByUser(ConveyorError):
+    """Ctrl-C or SIGTERM: nothing is lost."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+def explain(error: BaseException) -> ConveyorError:
+    """The error as a person should see it. Unknown ones are named as what they are: a fault of ours."""
+    if isinstance(error, ConveyorError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedByUser(
+            "interrupted", todo="run the same command again: it goes on where it stopped"
+        )
+    if isinstance(error, OSError) and error.errno in _SYSTEM_CURES:
+        what, todo = _SYSTEM_CURES[error.errno]
+        return StepError(
+            what, where=str(error.filename) if error.filename else None, found=str(error), todo=todo
+        )
+    if isinstance(error, MemoryError):
+        what, todo = _SYSTEM_CURES[errno.ENOMEM]
+        return StepError(what, todo=todo)
+    if isinstance(error, ModuleNotFoundError):
+        return StepError(
+            f"the Python package {error.name} is not installed",
+            todo="make setup installs everything; conveyor doctor says what is missing",
+        )
+    found = f"{type(error).__name__}: {error}".strip().splitlines()
+    return StepError(
+        "something failed that Conveyor has no explanation for",
+        found=found[0] if found else None,
+        todo="run again with --debug for the traceback, and report it",
+    )
+
+
+def print_error(error: ConveyorError, stream: TextIO | None = None) -> None:
+    """On stderr, in red at a terminal, as one JSON line in a container."""
+    stream = stream or sys.stderr
+    if os.environ.get("CONVEYOR_LOG_FORMAT") == "json":
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": "error",
+            "message": error.what,
+            **error_fields(error),
+        }
+        print(json.dumps(line), file=stream, flush=True)
+        return
+    colour = stream.isatty() and not os.environ.get("NO_COLOR")
+    label = "interrupted" if isinstance(error, InterruptedByUser) else "error"
+    head = f"\033[1;31m{label}:\033[0m" if colour else f"{label}:"
+    text = str(error)
+    if isinstance(error, InterruptedByUser):
+        head, text = head.replace(f"{label}:", f"{label}"), text.removeprefix("interrupted")
+        print(f"{head}{text}", file=stream, flush=True)
+        return
+    print(f"{head} {text}", file=stream, flush=True)
+
+
+def error_fields(error: ConveyorError) -> dict[str, str | int | None]:
+    """The error as JSON: what, where, expected, found, todo, exit_code."""
+    return {
+        "what": error.what,
+        "where": error.where,
+        "expected": error.expected,
+        "found": error.found,
+        "todo": error.todo,
+        "exit_code": error.exit_code,
+    }
+
+
+@contextmanager
+def graceful() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, and whatever ends it leaves no child behind."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        # Once only: a second signal must not break the tidying up.
+        for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    for each in before:
+        signal.signal(each, interrupt)
+    try:
+        yield
+    except BaseException:
+        end_children()
+        raise
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def end_children() -> None:
+    """End every process below this one: asked first, killed where it stays."""
+    import psutil
+
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
+    _, alive = psutil.wait_procs(children, timeout=GRACE_S)
+    for child in alive:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(alive, timeout=GRACE_S)
+
+
+def report_failure(error: BaseException, *, debug: bool = False) -> int:
+    """Print the error (with its traceback where asked for) and return the exit status."""
+    if debug and not isinstance(error, KeyboardInterrupt):
+        traceback.print_exception(error)
+    explained = explain(error)
+    print_error(explained)
+    return explained.exit_code

@@ -1,0 +1,191 @@
+"""The command line of one step: `python -m components.train`, which is what a container runs."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from components.common.canonical import canonical_json
+from components.common.config import load_config, parse_override
+from components.common.errors import InputError
+from components.common.failures import graceful, report_failure
+from components.common.progress import make_reporter
+from components.common.refs import Ref, parse_ref
+from components.common.runs import check_run_id, output_of
+from components.common.sections import RootBase, root_model, sibling_steps
+from components.common.step import Outcome, StepInputs, execute
+from components.common.store import Store
+
+
+def main(package: str, argv: Sequence[str] | None = None) -> None:
+    """Run the step in `package` with the process's arguments, and exit with its status."""
+    name = package.rpartition(".")[2]
+    command = make_command(name, package)
+    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    try:
+        with graceful():
+            command.main(args=None if argv is None else list(argv), standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except BaseException as error:  # noqa: BLE001 - the last stop of everything, Ctrl-C included
+        sys.exit(report_failure(error, debug=debug))
+
+
+def make_command(name: str, package: str, default_inputs: dict[str, str] | None = None) -> click.Command:
+    """The step as a click command. `default_inputs` (field → step) is looked up in the run where none is given."""
+
+    @click.command(name=name, help=_help(name, package))
+    @click.option(
+        "--run", "run_id", metavar="ID", help="The run: inputs are found in it, the result is noted in it."
+    )
+    @click.option("--store", metavar="URL", help="A folder, file:///path or s3://bucket/prefix.")
+    @click.option("-f", "--file", "file", type=click.Path(path_type=Path), help="A config file.")
+    @click.option("--config", "text", metavar="YAML", help="The config itself, as text, instead of a file.")
+    @click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting (train.epochs=3)."
+    )
+    @click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="NAME=FILE|run:STEP",
+        help="A reference: a JSON file, or what a step of the run produced.",
+    )
+    @click.option("--output", type=click.Path(path_type=Path), help="Write the resulting reference here too.")
+    @click.option("--quiet", is_flag=True, help="Only warnings and errors.")
+    @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")  # read by main()
+    def command(
+        run_id: str | None,
+        store: str | None,
+        file: Path | None,
+        text: str | None,
+        settings: tuple[str, ...],
+        inputs: tuple[str, ...],
+        output: Path | None,
+        quiet: bool,
+    ) -> None:
+        if file is not None and text is not None:
+            raise InputError("a config is given twice", found="-f and --config", todo="give one of the two")
+        overrides = [parse_override(setting) for setting in settings]
+        if store is not None:
+            overrides.append(parse_override(f"store.url={json.dumps(store)}", option="--store"))
+        config = load_config(root_model(sibling_steps(package) | {name: package}), file, overrides, text=text)
+        chosen = default_inputs or {}
+        given = dict(_split_input(value) for value in inputs)
+        sources = {field: f"run:{step}" for field, step in chosen.items()} | given
+        outcome = run_step(name, package, config, sources, run_id=run_id, quiet=quiet)
+        reference = canonical_json(outcome.output.to_value())
+        if output is not None:
+            write_file(output, reference)
+        click.echo(reference.decode())
+
+    return command
+
+
+def run_step(
+    name: str,
+    package: str,
+    config: RootBase,
+    sources: dict[str, str],
+    *,
+    run_id: str | None = None,
+    quiet: bool = False,
+) -> Outcome:
+    """Run one step with its section of `config`; `sources` says where each input is (a file, or `run:STEP`)."""
+    if run_id is not None:
+        check_run_id(run_id)
+    reporter = make_reporter(quiet=quiet)
+    store = config.store.open()
+    store.check()
+    program = import_module(f"{package}.run")
+    inputs = read_inputs(program.Inputs, sources, store, run_id)
+    outcome = execute(program, config.section(name), inputs, store, reporter, run_id=run_id)
+    reporter.info(f"{name}: {outcome.state}", seconds=round(outcome.seconds, 1), key=outcome.key[:12])
+    return outcome
+
+
+def read_inputs(
+    kind: type[StepInputs], sources: dict[str, str], store: Store, run_id: str | None
+) -> StepInputs:
+    """Resolve each input. Raises `InputError` for a name that is unknown or missing, or a reference of another kind."""
+    fields = kind.model_fields
+    for field, source in sources.items():
+        if field not in fields:
+            raise InputError(
+                f"the step has no input called {field}",
+                where=f"--input {field}={source}",
+                expected=f"one of {', '.join(fields)}" if fields else "no --input at all",
+            )
+    values: dict[str, Any] = {}
+    for field, info in fields.items():
+        if field in sources:
+            ref = read_reference(field, sources[field], store, run_id)
+            if isinstance(info.annotation, type) and not isinstance(ref, info.annotation):
+                raise InputError(
+                    f"the input {field} is of another kind",
+                    where=f"--input {field}={sources[field]}",
+                    expected=info.annotation.__name__,
+                    found=type(ref).__name__,
+                )
+            values[field] = ref
+        elif info.is_required():
+            raise InputError(
+                f"the input {field} is missing",
+                todo=f"give --input {field}=FILE (a reference) or --input {field}=run:STEP with --run",
+            )
+    return kind(**values)
+
+
+def read_reference(field: str, source: str, store: Store, run_id: str | None) -> Ref:
+    """A reference from `run:STEP` or from a JSON file."""
+    where = f"--input {field}={source}"
+    if source.startswith("run:"):
+        step = source.removeprefix("run:")
+        if run_id is None:
+            raise InputError(
+                f"the input {field} comes from a run, and no run is given", where=where, todo="add --run ID"
+            )
+        ref = output_of(store, run_id, step)
+        if ref is None:
+            raise InputError(
+                f"the run {run_id} has no result of {step} yet",
+                where=f"{store.url}/runs/{run_id}",
+                todo=f"run {step} first, under the same run name and store",
+            )
+        return ref
+    try:
+        return parse_ref(json.loads(Path(source).read_bytes()), where=source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"the input {field} cannot be read", where=where, found=str(error)) from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def _split_input(value: str) -> tuple[str, str]:
+    field, separator, source = value.partition("=")
+    if not separator or not field or not source:
+        raise InputError(
+            "an input needs a name and a place",
+            where=f"--input {value}",
+            expected="name=FILE or name=run:STEP",
+        )
+    return field, source
+
+
+def _help(name: str, package: str) -> str:
+    doc = (import_module(package).__doc__ or name).strip()
+    return f"{doc}\n\nPrints the resulting reference on stdout; an unchanged step is reused."

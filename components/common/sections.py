@@ -1,0 +1,84 @@
+"""The whole of a config file: one section a step, and one for the store."""
+
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, create_model, model_validator
+
+from components.common.config import StepConfig
+from components.common.store import Store, open_store
+from components.common.store.settings import StoreSettings
+
+DEFAULT_STORE = ".conveyor/store"
+
+
+class StoreSection(StoreSettings):
+    """Where results are kept, and how to reach it. Credentials come from the environment, never from here."""
+
+    url: str = DEFAULT_STORE
+    """A folder, `file:///path`, or `s3://bucket/prefix`."""
+
+    def open(self) -> Store:
+        return open_store(self.url, self)
+
+
+class RootBase(StepConfig):
+    """What every assembled config has."""
+
+    store: StoreSection = Field(default_factory=StoreSection)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, values: Any) -> Any:
+        """`train:` with nothing below it (all lines commented out) means its defaults."""
+        if isinstance(values, dict):
+            return {name: {} if value is None else value for name, value in values.items()}
+        return values
+
+    def section(self, name: str) -> Any:
+        """The settings of one step."""
+        return getattr(self, name)
+
+
+def config_type(package: str, name: str) -> Any:
+    """`TrainConfig` of `components.train`: the model is called after the step, in its `config.py`."""
+    return getattr(import_module(f"{package}.config"), f"{name.title().replace('_', '')}Config")
+
+
+def root_model(packages: Mapping[str, str]) -> type[RootBase]:
+    """The model of a whole config file, from step name → package."""
+    return _root_model(tuple(packages.items()))
+
+
+@cache
+def _root_model(packages: tuple[tuple[str, str], ...]) -> type[RootBase]:
+    fields: dict[str, Any] = {}
+    for name, package in packages:
+        kind = config_type(package, name)
+        doc = (kind.__doc__ or name).strip().splitlines()[0]
+        fields[name] = (kind, Field(default_factory=kind, description=doc))
+    return create_model("Config", __base__=RootBase, __doc__="Settings of the whole pipeline.", **fields)
+
+
+def sibling_steps(package: str) -> dict[str, str]:
+    """Every step that lives beside `package`, itself included: a step's own command line checks a whole file.
+
+    A wrong setting of the last step is then found by the first one, under any runner.
+    """
+    parent = package.rpartition(".")[0]
+    spec = find_spec(parent)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    found = {}
+    for module in pkgutil.iter_modules(folders):
+        folder = next(
+            (Path(root) / module.name for root in folders if (Path(root) / module.name).is_dir()), None
+        )
+        if folder is not None and all((folder / file).is_file() for file in ("config.py", "run.py")):
+            found[module.name] = f"{parent}.{module.name}"
+    own = package.rpartition(".")[2]
+    return found | {own: package}

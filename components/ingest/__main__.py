@@ -1,0 +1,6 @@
+"""`python -m components.ingest`: the step as a container runs it."""
+
+from components.common.main import main
+
+if __name__ == "__main__":
+    main("components.ingest")

@@ -1,0 +1,83 @@
+"""The last words of a run, for a person."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipelines.result import Run
+
+
+def summary(run: Run, *, colour: bool = False) -> str:
+    """A few aligned lines: accuracy, the compressed model against the original, promotion, report."""
+    result = run.to_json()
+    rows: list[tuple[str, str]] = []
+    if result["ingest"] is not None:
+        rows.append(("images", _images(result["ingest"])))
+    if result["metrics"] is not None:
+        rows.append(("test accuracy", _accuracy(result["metrics"])))
+    if result["compressed"] is not None:
+        rows.append(("compressed", _compressed(result["compressed"])))
+    if result["model"] is not None:
+        rows.append(("promoted" if result["promoted"] else "not promoted", _promotion(run)))
+    if result["report"] is not None:
+        rows.append(("report", result["report"]))
+    reused = sum(step["state"] == "reused" for step in result["steps"].values())
+    note = f", {reused} of {len(result['steps'])} steps reused" if reused else ""
+    state = "succeeded" if run.error is None else "stopped"
+    head = f"run {run.run_id} {state} in {_duration(run.seconds)}{note}"
+    if colour:
+        head = f"\033[1m{head}\033[0m"
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join([head, *(f"  {name:<{width}}  {text}" for name, text in rows)]) + "\n"
+
+
+def _images(ingest: Mapping[str, Any]) -> str:
+    text = f"{ingest['accepted']:,} accepted"
+    if ingest["duplicates"]:
+        text += f", {ingest['duplicates']:,} duplicates left out"
+    if ingest["quarantined"]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(ingest["reasons"].items()))
+        text += f", {ingest['quarantined']:,} quarantined ({reasons})"
+    return text
+
+
+def _accuracy(metrics: Mapping[str, float]) -> str:
+    text = percent(metrics["accuracy"])
+    if "accuracy_low" in metrics and "accuracy_high" in metrics:
+        text += f" (95 % interval {percent(metrics['accuracy_low'])} to {percent(metrics['accuracy_high'])})"
+    return text
+
+
+def _compressed(compressed: Mapping[str, Any]) -> str:
+    chosen = compressed["chosen"]
+    text = f"{chosen['name']}: {percent(chosen['accuracy'])} on test"
+    if chosen["latency_ms"] is not None:
+        text += f", {chosen['latency_ms']:.3g} ms an image"
+    return text + f", {size(chosen['size_bytes'])}"
+
+
+def _promotion(run: Run) -> str:
+    from components.common.refs import PromotionRef
+
+    found = run.outcome_of(PromotionRef)
+    assert found is not None
+    promotion = found[0]
+    if promotion.promoted:
+        return f"{promotion.registry} version {promotion.model_version} is the champion"
+    return f"{promotion.registry} version {promotion.model_version}: {promotion.reason}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def size(num_bytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} GB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
