@@ -67,8 +67,13 @@ def test_damage_in_mid_stream_is_found(fmt):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"hello, I am no image" * 9, b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n"]
+    "data", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n" + bytes(99)]
 )
+def test_a_good_beginning_is_not_enough(data):
+    assert reason(data) == "corrupt"
+
+
+@pytest.mark.parametrize("data", [b"", b"hello, I am no image" * 9])
 def test_what_is_no_image(data):
     assert reason(data) == "not_an_image"
 
