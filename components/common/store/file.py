@@ -16,7 +16,8 @@ from components.common.canonical import DIGEST_PREFIX, digest_bytes
 from components.common.errors import InputError, StoreError
 from components.common.store.base import DigestMismatchError, NotFoundError, ObjectInfo, Store
 from components.common.store.keys import check_key, check_prefix
-from components.common.store.streams import bounded, chunks
+from components.common.store.probe import probe
+from components.common.store.streams import bounded, chunks, out_of_range
 
 OWN = ".conveyor-store"
 """Folder in the root for temporary files and the lock; no key can name it."""
@@ -234,9 +235,6 @@ class FileStore(Store):
             (self.root / OWN / Path(info.key).name).unlink(missing_ok=True)
 
     def check(self) -> None:
-        # Imported here: the probe is written in terms of the interface.
-        from components.common.store.probe import probe
-
         probe(self)
 
     def local_path(self, key: str) -> Path | None:
@@ -335,15 +333,6 @@ class FileStore(Store):
         except OSError as error:
             what, todo = CURES.get(error.errno or 0, ("the store's folder cannot be used", None))
             raise StoreError(what, where=f"{self.url}/{key}", found=str(error), todo=todo) from error
-
-
-def out_of_range(where: str, offset: int, length: int | None, size: int) -> StoreError:
-    return StoreError(
-        "the range to read does not lie within the object",
-        where=where,
-        expected=f"a range within {size} bytes",
-        found=f"offset {offset}, length {length}",
-    )
 
 
 def _copy(source: bytes | Path | BinaryIO, target: io.FileIO, *, hashed: bool) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from components.common.canonical import DIGEST_PREFIX
-from components.common.errors import InputError
+from components.common.errors import InputError, StoreError
 from components.common.store.base import DigestMismatchError
 
 CHUNK_BYTES = 1 << 20
@@ -95,3 +95,13 @@ def check_digest(found: str, expected: str, where: str) -> None:
             found=found,
             todo="'conveyor verify' lists all damage; remove the object and run again to make it anew",
         )
+
+
+def out_of_range(where: str, offset: int, length: int | None, size: int) -> StoreError:
+    """The error for a range of which an object of `size` bytes lacks a part."""
+    return StoreError(
+        "the range to read does not lie within the object",
+        where=where,
+        expected=f"a range within {size} bytes",
+        found=f"offset {offset}, length {length}",
+    )
