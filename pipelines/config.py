@@ -16,7 +16,7 @@ from pipelines.graph import Graph
 SHORTCUTS = {
     "store": "store.url",
     "source": "ingest.source",
-    "model": "train.architecture",
+    "model": "train.model",
     "epochs": "train.epochs",
     "image_size": "preprocess.image_size",
     "workers": "train.workers",

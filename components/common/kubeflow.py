@@ -1,0 +1,184 @@
+"""A step inside a Kubeflow pod: parameters and small JSON artifacts in, the same out. Never imports kfp."""
+
+import base64
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from components.common.blobs import Blobs
+from components.common.canonical import canonical_json
+from components.common.config import Override, load_config
+from components.common.failures import graceful, report_failure
+from components.common.main import run_step, write_file
+from components.common.refs import CompressedRef
+from components.common.sections import root_model, sibling_steps
+from components.common.step import Outcome
+from components.common.store import open_store
+from components.common.trees import Tree
+
+IMAGE = "conveyor:latest"
+"""Set anew by `conveyor compile --image`."""
+
+
+class Artifact(Protocol):
+    """What this module needs of a kfp artifact."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+class Metrics(Protocol):
+    """kfp's `dsl.Metrics`, as far as we use it."""
+
+    def log_metric(self, metric: str, value: float) -> None:
+        """Show one figure."""
+        ...
+
+
+class Classification(Protocol):
+    """kfp's `dsl.ClassificationMetrics`, as far as we use it."""
+
+    def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None:
+        """Rows are true classes."""
+        ...
+
+    def log_roc_curve(self, fpr: list[float], tpr: list[float], threshold: list[float]) -> None:
+        """All finite."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished step and the store that its result lies in."""
+
+    outcome: Outcome
+    blobs: Blobs
+
+    def entry(self, name: str) -> bytes:
+        """One file of the result's tree."""
+        return self.blobs.read(Tree.read(self.blobs, self.outcome.output.tree)[name].digest)
+
+
+def run_component(
+    package: str,
+    run: str,
+    store: str,
+    config: str = "",
+    settings: Mapping[str, object] | None = None,
+    *,
+    inputs: Mapping[str, Artifact] | None = None,
+    reference: Artifact,
+    metrics: Metrics | None = None,
+) -> Finished:
+    """Run the step in `package`; its result's reference goes to the artifact `reference`, its figures to `metrics`.
+
+    `settings` holds the parameters of a form by the key that they set; "" and 0 mean "not filled in". Exits with the
+    step's status after printing one clear error (the only place where the cause of a failed task can be read is its
+    log).
+    """
+    try:
+        with graceful():
+            return _run(package, run, store, config, settings or {}, inputs or {}, reference, metrics)
+    except BaseException as error:  # noqa: BLE001 - the last stop of everything
+        sys.exit(report_failure(error))
+
+
+def _run(
+    package: str,
+    run: str,
+    store: str,
+    config: str,
+    settings: Mapping[str, object],
+    inputs: Mapping[str, Artifact],
+    reference: Artifact,
+    metrics: Metrics | None,
+) -> Finished:
+    name = package.rpartition(".")[2]
+    filled = {"store.url": store, **settings}
+    overrides = [
+        Override(key, value, f"parameter {key}") for key, value in filled.items() if value not in ("", 0)
+    ]
+    whole = load_config(root_model(sibling_steps(package)), None, overrides, text=config)
+    import_module(f"{package}.run")
+    sources = {field: artifact.path for field, artifact in inputs.items()}
+    outcome = run_step(name, package, whole, sources, run_id=as_run_id(run))
+    value = outcome.output.to_value()
+    write_file(Path(reference.path), canonical_json(value))
+    reference.metadata.update(
+        {"step": name, "key": outcome.key, "state": outcome.state, "digest": outcome.output.digest()}
+    )
+    if metrics is not None:
+        for figure, number in figures(value).items():
+            metrics.log_metric(figure, number)
+    return Finished(outcome, Blobs(open_store(whole.store.url, whole.store)))
+
+
+def as_run_id(text: str) -> str:
+    """Kubeflow's name of a run as one of ours."""
+    name = re.sub(r"[^a-z0-9.-]+", "-", text.lower()).strip("-.")[:63]
+    return name.strip("-.") or "run"
+
+
+def figures(value: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Every number in a reference, by its dotted name, as Kubeflow shows figures (no lists, no NaN)."""
+    found: dict[str, float] = {}
+    for name, item in value.items():
+        if name == "version":
+            continue
+        if isinstance(item, bool):
+            found[prefix + name] = float(item)
+        elif isinstance(item, int | float):
+            # Through JSON: an infinity must fail here, with its name, and not in Kubeflow's database.
+            found[prefix + name] = json.loads(json.dumps(item, allow_nan=False))
+        elif isinstance(item, Mapping):
+            found |= figures(item, f"{prefix}{name}.")
+    return found
+
+
+def write_page(done: Finished, entry: str, page: Artifact) -> None:
+    """One HTML file of the result, as Kubeflow shows it."""
+    write_file(Path(page.path), done.entry(entry))
+
+
+def write_picture(done: Finished, entry: str, page: Artifact) -> None:
+    """One PNG file of the result, inside a page of its own."""
+    picture = base64.b64encode(done.entry(entry)).decode()
+    html = f'<!doctype html><title>{entry}</title><img alt="{entry}" src="data:image/png;base64,{picture}">'
+    write_file(Path(page.path), html.encode())
+
+
+def log_chosen(done: Finished, metrics: Metrics) -> None:
+    """Figures of the chosen compressed model."""
+    compressed = done.outcome.output
+    assert isinstance(compressed, CompressedRef)
+    chosen = compressed.chosen_candidate()
+    metrics.log_metric("accuracy", chosen.accuracy)
+    metrics.log_metric("accuracy_validation", chosen.accuracy_validation)
+    metrics.log_metric("size_bytes", chosen.size_bytes)
+    latency = done.outcome.measurements.get("latency_ms", {}).get(chosen.name)
+    if latency is not None:
+        metrics.log_metric("latency_ms", float(latency))
+
+
+def write_classification(done: Finished, classification: Classification) -> None:
+    """Confusion matrix and ROC curve from the evaluation's metrics.json."""
+    metrics = json.loads(done.entry("metrics.json"))
+    matrix = metrics["confusion_matrix"]
+    classification.log_confusion_matrix(metrics["classes"], matrix)
+    # scikit-learn's curves begin at an infinite threshold, which is not JSON.
+    points = [point for point in zip(*roc_curve(metrics), strict=True) if math.isfinite(point[2])]
+    if points:
+        false_positive, true_positive, threshold = (list(axis) for axis in zip(*points, strict=True))
+        classification.log_roc_curve(false_positive, true_positive, threshold)
+
+
+def roc_curve(metrics: Mapping[str, Any]) -> tuple[list[float], list[float], list[float]]:
+    """False positive rate, true positive rate and threshold of the micro-averaged curve."""
+    curve = metrics.get("roc", {})
+    return curve.get("fpr", []), curve.get("tpr", []), curve.get("thresholds", [])

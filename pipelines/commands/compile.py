@@ -1,0 +1,29 @@
+"""`conveyor compile`: the pipeline as Kubeflow YAML."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from components.common.errors import InputError
+
+
+@click.command("compile")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("conveyor.yaml"),
+    show_default=True,
+    help="The file.",
+)
+@click.option("--image", metavar="IMAGE", help="The container image of every step.")
+@click.pass_obj
+def compile_(graph: Any, output: Path, image: str | None) -> None:
+    """Write the pipeline in Kubeflow's format (IR YAML), ready to upload to a Kubeflow Pipelines server."""
+    if output.suffix not in {".yaml", ".yml"}:
+        raise InputError("the file must be called .yaml or .yml", where=f"-o {output}")
+    from pipelines.kubeflow import write_yaml
+
+    write_yaml(graph, output, image=image)
+    click.echo(str(output))
