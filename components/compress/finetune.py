@@ -1,0 +1,112 @@
+"""Healing a pruned network: training on labels and on the uncompressed teacher's answers."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from components.common.errors import StepError
+
+WARMUP_SHARE = 0.1
+CLIP_NORM = 5.0
+
+Batches = Callable[[int], AbstractContextManager[Iterator[Any]]]
+"""Epoch → that epoch's batches, each with `images` float32 [n, C, S, S] and `labels` [n]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to fine-tune."""
+
+    epochs: int
+    steps_per_epoch: int
+    learning_rate: float
+    weight_decay: float
+    distillation: float
+    temperature: float
+
+
+def finetune(
+    student: nn.Module,
+    teacher: nn.Module,
+    batches: Batches,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    on_step: Callable[[int, float], None] = lambda num_images, loss: None,
+) -> nn.Module:
+    """Train `student` in place and return it in evaluation mode on the CPU; `on_step` hears images and loss.
+
+    The loss is `(1 - w) · cross entropy + w · T² · KL(teacher ‖ student)` of logits divided by T. Seed and threads are
+    the caller's (see `reproducible`). Raises `StepError` where the loss is no number any more.
+
+    Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015).
+    """
+    student.to(device).train()
+    teacher.to(device).eval()
+    optimizer = torch.optim.AdamW(
+        _groups(student, recipe.weight_decay), lr=recipe.learning_rate, foreach=False
+    )
+    total = recipe.epochs * recipe.steps_per_epoch
+    step = 0
+    for epoch in range(recipe.epochs):
+        with batches(epoch) as loader:
+            for batch in loader:
+                rate = recipe.learning_rate * schedule(step, total)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                images = torch.as_tensor(batch.images).to(device)
+                labels = torch.as_tensor(batch.labels).to(device).long()
+                loss = _loss(student, teacher, images, labels, recipe)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(student.parameters(), CLIP_NORM, foreach=False)
+                optimizer.step()
+                step += 1
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise StepError(
+                        "fine-tuning a pruned network diverged",
+                        found=f"loss {value} in step {step} of {total}",
+                        todo="lower compress.prune.learning_rate",
+                    )
+                on_step(len(labels), value)
+    teacher.to("cpu")
+    return student.to("cpu").eval()
+
+
+def schedule(step: int, total: int) -> float:
+    """Share of the peak rate in `step` of `total`: linear warm-up over the first tenth, then half a cosine."""
+    warmup = max(1, round(total * WARMUP_SHARE))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+def _loss(student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    logits = student(images)
+    hard = functional.cross_entropy(logits, labels)
+    if recipe.distillation == 0:
+        return hard
+    with torch.no_grad():
+        answers = teacher(images)
+    temperature = recipe.temperature
+    soft = functional.kl_div(
+        functional.log_softmax(logits / temperature, dim=1),
+        functional.log_softmax(answers / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return (1 - recipe.distillation) * hard + recipe.distillation * temperature**2 * soft
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights decay; biases and batch norms (all that have one axis) do not."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
