@@ -1,0 +1,43 @@
+"""`conveyor doctor`: what this machine can and cannot do, each with its cure."""
+
+import json
+
+import click
+
+from pipelines.doctor.check import Check, diagnose
+
+__all__ = ["Check", "command", "diagnose"]
+
+MARKS = {"ok": "ok     ", "missing": "missing", "failed": "FAILED "}
+COLOURS = {"ok": "green", "missing": "yellow", "failed": "red"}
+
+
+@click.command("doctor")
+@click.option(
+    "--store", default=".conveyor/store", metavar="URL", show_default=True, help="The store to try out."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout.")
+@click.pass_context
+def command(context: click.Context, store: str, as_json: bool) -> None:
+    """Say what this machine can and cannot do, and how to mend it.
+
+    `missing` is something that Conveyor does without; `FAILED` is something that it needs, or that is there and does
+    not work. The exit status is 3 when anything failed.
+    """
+    checks = []
+    for check in diagnose(store):
+        checks.append(check)
+        if not as_json:
+            click.echo(_line(check))
+    if as_json:
+        click.echo(json.dumps([check.to_value() for check in checks], indent=2))
+    if any(check.status == "failed" for check in checks):
+        context.exit(3)
+
+
+def _line(check: Check) -> str:
+    mark = click.style(MARKS[check.status], fg=COLOURS[check.status])
+    lines = [f"{mark}  {check.name:<14} {check.found}"]
+    if check.cure:
+        lines.append(f"{'':<9}{'':<14} to mend it: {check.cure}")
+    return "\n".join(lines)
