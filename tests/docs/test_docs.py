@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.snippets import Snippet, links, pages, snippets
 
 from pipelines.config import read_config
-from pipelines.graph import TRAINING
+from pipelines.graph import GRAPH
+from support.snippets import Snippet, links, pages, snippets
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages(ROOT)
@@ -51,7 +51,7 @@ def test_commands_of_a_page_run_in_order(page: Path, tmp_path: Path) -> None:
     "snippet", [s for s in SNIPPETS if s.language == "yaml" and s.not_run is None], ids=name
 )
 def test_settings_shown_are_accepted(snippet: Snippet) -> None:
-    read_config(TRAINING, text=snippet.body)
+    read_config(GRAPH, text=snippet.body)
 
 
 @pytest.mark.parametrize("snippet", [s for s in SNIPPETS if s.language == "python"], ids=name)
