@@ -9,7 +9,7 @@ from kfp import compiler, dsl
 from kfp import kubernetes as k8s
 
 from pipelines.graph import Graph, Step
-from pipelines.parameters import PARAMETERS
+from pipelines.parameters import PARAMETERS, Parameter
 
 PIPELINE_NAME = "conveyor"
 SECRET = "conveyor-store"  # noqa: S105 - the name of a Kubernetes Secret, not one
@@ -43,15 +43,22 @@ def _with_form(build: Callable[..., None]) -> Callable[..., None]:
     """Give the function the signature and the docstring that kfp reads the form from."""
     parameters = [
         inspect.Parameter(
-            p.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=p.default, annotation=type(p.default)
+            p.name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=inspect.Parameter.empty if p.default is None else p.default,
+            annotation=_type(p),
         )
         for p in PARAMETERS
     ]
     build.__name__ = PIPELINE_NAME
     build.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    build.__annotations__ = {p.name: type(p.default) for p in PARAMETERS}
+    build.__annotations__ = {p.name: _type(p) for p in PARAMETERS}
     build.__doc__ = "Conveyor.\n\nArgs:\n" + "\n".join(f"    {p.name}: {p.description}" for p in PARAMETERS)
     return build
+
+
+def _type(parameter: Parameter) -> type:
+    return int if isinstance(parameter.default, int) else str
 
 
 def _task(step: Step, form: dict[str, Any], tasks: dict[str, Any], image: str | None) -> Any:

@@ -2,23 +2,20 @@
 
 from dataclasses import dataclass
 
-from components.common.sections import DEFAULT_STORE
-
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One field of the form. "" and 0 mean: not filled in, so the config or the data decides."""
 
     name: str
-    default: str | int
+    default: str | int | None
+    """None: must be filled in (text)."""
     description: str
 
 
 PARAMETERS = (
+    Parameter("store", None, "Where results are kept: s3://bucket/prefix, or a folder that all pods mount."),
     Parameter("source", "", "The images: a folder, list, archive or s3:// prefix that the pods can reach."),
-    Parameter(
-        "store", DEFAULT_STORE, "Where results are kept: s3://bucket/prefix, or a folder that all pods mount."
-    ),
     Parameter("run", "", "Name of the run; empty takes Kubeflow's."),
     Parameter("model", "", "The network, such as lenet or resnet18; empty chooses by the images."),
     Parameter("epochs", 0, "Passes over the training images; 0 chooses by the data."),

@@ -41,6 +41,8 @@ def code_version(package: str) -> str:
             continue
         tree = ast.parse(path.read_bytes())
         trees[module] = _fingerprint(tree)
+        if "." in module:
+            todo.append(module.rpartition(".")[0])  # importing a module runs its package's __init__ first
         todo.extend(name for name in _imports(tree, module) if name.partition(".")[0] in first_party)
     whole = "\n".join(f"{name} {trees[name]}" for name in sorted(trees))
     return DIGEST_PREFIX + hashlib.sha256(whole.encode()).hexdigest()

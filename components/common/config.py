@@ -144,11 +144,20 @@ def _parse(text: str, source: str) -> tuple[yaml.Node | None, dict[str, Any]]:
     return node, values
 
 
-def _refuse_double_keys(node: yaml.Node | None, source: str, path: tuple[str, ...]) -> None:
+def _refuse_double_keys(
+    node: yaml.Node | None, source: str, path: tuple[str, ...], above: tuple[yaml.Node, ...] = ()
+) -> None:
     """PyYAML keeps the last of two equal keys in silence; a setting that is silently lost is worse than an error."""
+    if node is None:
+        return
+    if any(node is parent for parent in above):
+        raise InputError(
+            f"{'.'.join(path)} contains itself", where=_place(source, node), todo="remove the alias (*name)"
+        )
+    above = (*above, node)
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
-            _refuse_double_keys(child, source, (*path, str(index)))
+            _refuse_double_keys(child, source, (*path, str(index)), above)
     if not isinstance(node, yaml.MappingNode):
         return
     seen: set[str] = set()
@@ -161,7 +170,7 @@ def _refuse_double_keys(node: yaml.Node | None, source: str, path: tuple[str, ..
                 todo="keep one of the two",
             )
         seen.add(name)
-        _refuse_double_keys(child, source, (*path, name))
+        _refuse_double_keys(child, source, (*path, name), above)
 
 
 def _put(values: dict[str, Any], parts: tuple[str, ...], override: Override) -> None:
