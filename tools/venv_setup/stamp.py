@@ -58,11 +58,12 @@ def remove_half_installed(site_packages: Path) -> list[str]:
     """Forget packages that a killed pip left half copied, so that the next pip installs them again.
 
     pip takes a package for installed as soon as its metadata is there. It writes INSTALLER after all files, so a
-    package without it, or with a file of its RECORD missing or of another size, was interrupted.
+    package without it, or with a file of its RECORD missing, was interrupted. (Sizes say nothing: some packages
+    overwrite each other's `__init__.py`.)
     """
     removed = []
     for info in sorted(site_packages.glob("*.dist-info")):
-        if not _is_whole(info):
+        if not is_whole(info):
             shutil.rmtree(info)
             removed.append(info.name.removesuffix(".dist-info"))
     for leftover in site_packages.glob("~*"):  # what pip moved aside while it replaced a package
@@ -70,20 +71,12 @@ def remove_half_installed(site_packages: Path) -> list[str]:
     return removed
 
 
-def _is_whole(info: Path) -> bool:
+def is_whole(info: Path) -> bool:
+    """Did pip finish the package that this dist-info folder describes?"""
     if not (info / "INSTALLER").exists():
         return False
     try:
         rows = list(csv.reader((info / "RECORD").read_text(encoding="utf-8").splitlines()))
     except OSError:
         return False
-    for row in rows:
-        name, size = row[0], row[2] if len(row) > 2 else ""
-        if name.endswith(".pyc") or not size:
-            continue
-        try:
-            if (info.parent / name).stat().st_size != int(size):
-                return False
-        except OSError:
-            return False
-    return True
+    return all(row[0].endswith(".pyc") or (info.parent / row[0]).exists() for row in rows)
