@@ -52,7 +52,7 @@ def export(model: nn.Module, *, channels: int, image_size: int) -> bytes:
         torch.onnx.export(
             model.eval(),
             (example,),
-            buffer,
+            buffer,  # type: ignore[arg-type]
             dynamo=False,
             input_names=[INPUT],
             output_names=[OUTPUT],

@@ -1,8 +1,7 @@
 """Healing a pruned network: training on labels and on the uncompressed teacher's answers."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +14,12 @@ from components.common.errors import StepError
 WARMUP_SHARE = 0.1
 CLIP_NORM = 5.0
 
-Batches = Callable[[int], AbstractContextManager[Iterator[Any]]]
-"""Epoch → that epoch's batches, each with `images` float32 [n, C, S, S] and `labels` [n]."""
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How to fine-tune."""
 
-    epochs: int
-    steps_per_epoch: int
+    num_steps: int
     learning_rate: float
     weight_decay: float
     distillation: float
@@ -34,13 +29,15 @@ class Recipe:
 def finetune(
     student: nn.Module,
     teacher: nn.Module,
-    batches: Batches,
+    batches: Iterable[Any],
     recipe: Recipe,
     *,
     device: torch.device,
-    on_step: Callable[[int, float], None] = lambda num_images, loss: None,
+    on_step: Callable[[int, float], None],
 ) -> nn.Module:
     """Train `student` in place and return it in evaluation mode on the CPU; `on_step` hears images and loss.
+
+    Each batch has `images` float32 [n, C, S, S] and `labels` int64 [n]; there are `recipe.num_steps` of them.
 
     The loss is `(1 - w) · cross entropy + w · T² · KL(teacher ‖ student)` of logits divided by T. Seed and threads are
     the caller's (see `reproducible`). Raises `StepError` where the loss is no number any more.
@@ -52,30 +49,24 @@ def finetune(
     optimizer = torch.optim.AdamW(
         _groups(student, recipe.weight_decay), lr=recipe.learning_rate, foreach=False
     )
-    total = recipe.epochs * recipe.steps_per_epoch
-    step = 0
-    for epoch in range(recipe.epochs):
-        with batches(epoch) as loader:
-            for batch in loader:
-                rate = recipe.learning_rate * schedule(step, total)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                images = torch.as_tensor(batch.images).to(device)
-                labels = torch.as_tensor(batch.labels).to(device).long()
-                loss = _loss(student, teacher, images, labels, recipe)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(student.parameters(), CLIP_NORM, foreach=False)
-                optimizer.step()
-                step += 1
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    raise StepError(
-                        "fine-tuning a pruned network diverged",
-                        found=f"loss {value} in step {step} of {total}",
-                        todo="lower compress.prune.learning_rate",
-                    )
-                on_step(len(labels), value)
+    for step, batch in enumerate(batches):
+        rate = recipe.learning_rate * schedule(step, recipe.num_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        images, labels = batch.images.to(device), batch.labels.to(device)
+        loss = _loss(student, teacher, images, labels, recipe)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), CLIP_NORM, foreach=False)
+        optimizer.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise StepError(
+                "fine-tuning a pruned network diverged",
+                found=f"loss {value} in step {step + 1} of {recipe.num_steps}",
+                todo="lower compress.prune.learning_rate",
+            )
+        on_step(len(labels), value)
     teacher.to("cpu")
     return student.to("cpu").eval()
 

@@ -34,9 +34,7 @@ def quantize(
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    plain, prepared, quantized = (
-        scratch / f"{name}.onnx" for name in ("fp32", "prepared", "int8")
-    )
+    plain, prepared, quantized = (scratch / f"{name}.onnx" for name in ("fp32", "prepared", "int8"))
     plain.write_bytes(model)
     with _quiet():
         # Symbolic inference is for shapes that data decide; ours are fixed but for the batch.

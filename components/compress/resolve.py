@@ -1,0 +1,156 @@
+"""What the settings leave open, chosen by pure functions of the settings and the data."""
+
+import json
+import math
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from components.common.canonical import Json
+from components.common.config import StepConfig
+from components.common.errors import InputError
+from components.common.refs import ModelRef, ShardsRef
+from components.compress.choose import allowed_drop
+from components.compress.config import CompressConfig
+from components.compress.finetune import Recipe
+
+AUTO_RATIOS = (0.5, 0.75, 0.875)
+MAX_THREADS = 8
+BATCH_SIZES = (32, 64, 128)
+
+
+class Plan(StepConfig):
+    """The settings with nothing left open, as far as data decide it."""
+
+    ratios: tuple[float, ...]
+    stop_early: bool
+    """Try the next ratio only while the last one stayed within the drop."""
+    drop: float
+    batch_size: int
+    epochs: int
+    num_steps: int
+    latency_seconds: float
+
+    def recipe(self, config: CompressConfig) -> Recipe:
+        prune = config.prune
+        return Recipe(
+            num_steps=self.num_steps,
+            learning_rate=prune.learning_rate,
+            weight_decay=prune.weight_decay,
+            distillation=prune.distillation,
+            temperature=prune.temperature,
+        )
+
+
+def resolve(config: CompressConfig, model: ModelRef, shards: ShardsRef) -> Plan:
+    """Raises `InputError` where the data have no validation split to choose by."""
+    num_train, num_val = shards.splits.get("train", 0), shards.splits.get("val", 0)
+    if not num_val or not num_train:
+        raise InputError(
+            "compression needs a training and a validation split",
+            where=f"shards {shards.tree}",
+            expected="at least one image in each",
+            found=f"{num_train} for training, {num_val} for validation",
+            todo="add images, or give the validation split a larger share (ingest.split)",
+        )
+    batch_size = config.prune.batch_size or next(
+        (size for size in BATCH_SIZES if size * 20 * 2**0.5 >= num_train), BATCH_SIZES[-1]
+    )
+    batch_size = min(batch_size, num_train)
+    epochs = config.prune.epochs
+    if epochs is None:
+        # A quarter of what the network took to learn from nothing; it only has to heal.
+        epochs = max(2, math.ceil(model.epochs / 4))
+    return Plan(
+        ratios=AUTO_RATIOS if config.prune.ratios is None else config.prune.ratios,
+        stop_early=config.prune.ratios is None,
+        drop=allowed_drop(config.max_accuracy_drop, num_val),
+        batch_size=batch_size,
+        epochs=epochs,
+        num_steps=epochs * (num_train // batch_size),
+        latency_seconds=config.latency.seconds or min(12.0, max(2.0, num_train / 150)),
+    )
+
+
+class Place(StepConfig):
+    """Where fine-tuning runs and with what: numbers depend on it, so it is part of the key."""
+
+    device: Literal["cpu", "cuda"]
+    threads: int
+    backend: Literal["dali", "torchvision"]
+
+
+def place(config: CompressConfig) -> Place:
+    """Asks this machine. Raises `InputError` for a GPU that is not there."""
+    gpu = config.device != "cpu" and _has_gpu()
+    if config.device == "cuda" and not gpu:
+        raise InputError(
+            "there is no GPU that torch can use",
+            where="compress.device",
+            found="device: cuda",
+            todo="set compress.device: cpu, or run where a GPU is (conveyor doctor shows what is seen)",
+        )
+    return Place(
+        device="cuda" if gpu else "cpu",
+        threads=config.threads or min(MAX_THREADS, num_cpus()),
+        backend="dali" if _version("nvidia-dali-cuda130", "nvidia-dali-cuda120") else "torchvision",
+    )
+
+
+def builds() -> dict[str, Json]:
+    """Versions of the packages whose numbers end up in the candidates."""
+    return {
+        "torch": _version("torch"),
+        "onnxruntime": _version("onnxruntime", "onnxruntime-gpu"),
+        "torch_pruning": _version("torch-pruning"),
+        "dali": _version("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
+    }
+
+
+def read_measurements(path: Path | None) -> dict[str, float] | None:
+    """Recorded latencies: candidate name → milliseconds (batch 1). Raises `InputError` for anything else."""
+    if path is None:
+        return None
+    try:
+        value: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "the recorded latencies cannot be read", where=f"compress.measurements: {path}", found=str(error)
+        ) from error
+    if not isinstance(value, dict) or not all(
+        isinstance(ms, int | float) and not isinstance(ms, bool) and ms > 0 for ms in value.values()
+    ):
+        raise InputError(
+            "the recorded latencies are not a table of milliseconds",
+            where=f"compress.measurements: {path}",
+            expected='{"fp32": 1.2, "int8": 0.4}',
+        )
+    return {name: float(ms) for name, ms in value.items()}
+
+
+def num_cpus() -> int:
+    """CPUs that this process may use: the affinity mask, and a container's limit rounded up."""
+    cpus = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cpus = min(cpus, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass
+    return max(1, cpus)
+
+
+def _version(*names: str) -> str | None:
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
