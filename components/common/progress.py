@@ -1,6 +1,7 @@
 """Progress and messages on stderr: bars for a terminal, lines for a pipe, JSON lines for a container."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -8,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Literal, TextIO, get_args
 
 from rich.console import Console
 from rich.progress import (
@@ -23,6 +24,7 @@ from rich.progress import (
 )
 
 from components.common.canonical import Json
+from components.common.errors import InputError
 
 Format = Literal["auto", "bars", "lines", "json"]
 LINE_INTERVAL_S = 5.0
@@ -60,9 +62,16 @@ class Reporter(ABC):
 def make_reporter(fmt: Format = "auto", *, stream: TextIO | None = None, quiet: bool = False) -> Reporter:
     """The reporter that fits where stderr goes; `CONVEYOR_LOG_FORMAT` (bars, lines, json) decides otherwise."""
     stream = stream or sys.stderr
+    chosen = os.environ.get("CONVEYOR_LOG_FORMAT") or "auto" if fmt == "auto" else fmt
+    if chosen not in get_args(Format):
+        raise InputError(
+            "an unknown log format",
+            where="the environment variable CONVEYOR_LOG_FORMAT",
+            expected=f"one of {', '.join(get_args(Format))}",
+            found=repr(chosen),
+        )
     if quiet:
-        return QuietReporter()
-    chosen = os.environ.get("CONVEYOR_LOG_FORMAT", "auto") if fmt == "auto" else fmt
+        return QuietReporter(JsonReporter(stream) if chosen == "json" else LineReporter(stream))
     if chosen == "json":
         return JsonReporter(stream)
     if chosen == "bars" or (chosen == "auto" and stream.isatty() and os.environ.get("TERM") != "dumb"):
@@ -78,6 +87,10 @@ def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
+
+
+def _finite(value: object) -> object:
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 class _BarTask(Task):
@@ -218,7 +231,13 @@ class JsonReporter(Reporter):
             "level": level,
             "message": message,
         }
-        print(json.dumps({**fields, **line}, default=str), file=self._stream, flush=True)
+        whole = {**fields, **line}
+        try:
+            text = json.dumps(whole, default=str, allow_nan=False)
+        except ValueError:
+            # A loss that became infinite must not break whoever reads the log.
+            text = json.dumps({name: _finite(value) for name, value in whole.items()}, default=str)
+        print(text, file=self._stream, flush=True)
 
     def info(self, message: str, **fields: Json) -> None:
         self._print("info", message, fields)
@@ -245,13 +264,16 @@ class _QuietTask(Task):
 
 
 class QuietReporter(Reporter):
-    """Says nothing but warnings."""
+    """Says nothing but warnings, and those through another reporter."""
+
+    def __init__(self, loud: Reporter | None = None) -> None:
+        self._loud = loud
 
     def info(self, message: str, **fields: Json) -> None:
         """Nobody watches."""
 
     def warning(self, message: str, **fields: Json) -> None:
-        print(f"warning: {message}{_format_fields(fields)}", file=sys.stderr, flush=True)
+        (self._loud or LineReporter(sys.stderr)).warning(message, **fields)
 
     @contextmanager
     def task(self, name: str, *, total: int | None = None, unit: str = "") -> Iterator[Task]:

@@ -112,9 +112,15 @@ def write_measurements(store: Store, step: str, key: str, output: Ref, values: d
 
 def read_measurements(store: Store, step: str, key: str, output: Ref) -> dict[str, Any]:
     """What was measured while the step made `output`; empty where nothing was."""
+    name = measurements_name(step, key, output)
     try:
-        data, _ = store.read(measurements_name(step, key, output))
+        data, _ = store.read(name)
     except NotFoundError:
         return {}
-    value = json.loads(data)
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise StoreError(
+            "damaged measurements", where=f"{store.url}/{name}", found=str(error), todo="delete that object"
+        ) from error
     return value if isinstance(value, dict) else {}

@@ -195,7 +195,7 @@ def parse_ref(value: Json, *, where: str) -> Ref:
         )
     ref_type = REF_TYPES[kind]
     version = value.get("version")
-    if version not in ref_type.KNOWN_VERSIONS:
+    if not isinstance(version, int) or version not in ref_type.KNOWN_VERSIONS:
         raise StoreError(
             f"a {kind} reference of an unknown version",
             where=where,
