@@ -1,0 +1,88 @@
+"""What the ranks of one training do together: a small interface, and the engine for one process alone."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Engine = Literal["inline", "horovod", "ddp"]
+
+BUCKET_BYTES = 16 << 20
+"""Reductions run over slices of this size, cut by position alone, so that the order of sums never depends on timing."""
+
+
+class Collective(ABC):
+    """One rank's place among all. Every rank makes the same calls in the same order, with tensors of equal shape."""
+
+    rank: int
+    world_size: int
+
+    @abstractmethod
+    def all_reduce_sum_(self, tensor: "Tensor") -> None:
+        """Replace a contiguous tensor by its sum over the ranks; all ranks get the same bits."""
+
+    @abstractmethod
+    def broadcast_(self, tensor: "Tensor") -> None:
+        """Replace a contiguous tensor by rank 0's."""
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Leave the group."""
+
+    def reduce_buckets_(self, flat: "Tensor") -> None:
+        """Sum a flat tensor over the ranks, bucket by bucket, one at a time."""
+        if self.world_size == 1:
+            return
+        size = BUCKET_BYTES // flat.element_size()
+        for start in range(0, flat.numel(), size):
+            self.all_reduce_sum_(flat[start : start + size])
+
+
+class Inline(Collective):
+    """One process alone."""
+
+    rank = 0
+    world_size = 1
+
+    def all_reduce_sum_(self, tensor: "Tensor") -> None:
+        """The sum over one rank."""
+
+    def broadcast_(self, tensor: "Tensor") -> None:
+        """Rank 0 is the only one."""
+
+    def barrier(self) -> None:
+        """Nobody to wait for."""
+
+    def close(self) -> None:
+        """No group to leave."""
+
+
+@contextmanager
+def join(engine: Engine) -> Iterator[Collective]:
+    """Join the group that the launcher described in this process's environment."""
+    collective: Collective
+    if engine == "horovod":
+        from components.train.horovod import Horovod
+
+        collective = Horovod()
+    elif engine == "ddp":
+        from components.train.ddp import Ddp
+
+        collective = Ddp(
+            rank=int(os.environ["CONVEYOR_RANK"]),
+            world_size=int(os.environ["CONVEYOR_WORLD_SIZE"]),
+            init_method=os.environ["CONVEYOR_INIT_METHOD"],
+        )
+    else:
+        collective = Inline()
+    # Closed only after success: with the others still at work it would wait for them, and a failing rank is to end.
+    yield collective
+    collective.close()
