@@ -206,7 +206,7 @@ class _Training:
             return
         digest = hashlib.sha256()
         for _, value in sorted(self.state.tensors().items()):
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         own = torch.frombuffer(bytearray(digest.digest()), dtype=torch.int64).clone()
         first = own.clone()
         self.collective.broadcast_(first)
