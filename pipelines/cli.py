@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from components.common.failures import graceful, report_failure
+from pipelines.commands.options import Session
 from pipelines.graph import GRAPH, Graph
 
 # name → (module:command, what `conveyor --help` says without importing it)
@@ -86,9 +87,10 @@ def invoke(arguments: Sequence[str], graph: Graph = GRAPH) -> int:
     """Run one command line and return its exit status. `graph` is the table of steps to work with."""
     debug = "--debug" in arguments
     rest = [argument for argument in arguments if argument != "--debug"]
+    session = Session(graph, tuple(arguments), debug)
     try:
         with graceful():
-            status = conveyor.main(args=rest, prog_name="conveyor", standalone_mode=False, obj=graph)
+            status = conveyor.main(args=rest, prog_name="conveyor", standalone_mode=False, obj=session)
             sys.stdout.flush()
             return status if isinstance(status, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:

@@ -1,11 +1,11 @@
 """`conveyor compile`: the pipeline as Kubeflow YAML."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from components.common.errors import InputError
+from pipelines.commands.options import Session
 
 
 @click.command("compile")
@@ -19,11 +19,11 @@ from components.common.errors import InputError
 )
 @click.option("--image", metavar="IMAGE", help="The container image of every step.")
 @click.pass_obj
-def compile_(graph: Any, output: Path, image: str | None) -> None:
+def compile_(session: Session, output: Path, image: str | None) -> None:
     """Write the pipeline in Kubeflow's format (IR YAML), ready to upload to a Kubeflow Pipelines server."""
     if output.suffix not in {".yaml", ".yml"}:
         raise InputError("the file must be called .yaml or .yml", where=f"-o {output}")
     from pipelines.kubeflow import write_yaml
 
-    write_yaml(graph, output, image=image)
+    write_yaml(session.graph, output, image=image)
     click.echo(str(output))

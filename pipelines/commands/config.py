@@ -1,11 +1,10 @@
 """`conveyor config`: the effective settings, or their JSON Schema."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from pipelines.commands.options import config_options
+from pipelines.commands.options import Session, config_options
 from pipelines.config import read_config, to_schema, to_yaml
 
 
@@ -14,7 +13,7 @@ from pipelines.config import read_config, to_schema, to_yaml
 @click.option("--schema", is_flag=True, help="The JSON Schema of a config file instead.")
 @click.pass_obj
 def config(
-    graph: Any,
+    session: Session,
     /,
     file: Path | None,
     settings: tuple[str, ...],
@@ -26,6 +25,6 @@ def config(
     null means: chosen from the data when the step runs.
     """
     if schema:
-        click.echo(to_schema(graph))
+        click.echo(to_schema(session.graph))
         return
-    click.echo(to_yaml(read_config(graph, file, settings, shortcuts)), nl=False)
+    click.echo(to_yaml(read_config(session.graph, file, settings, shortcuts)), nl=False)

@@ -1,10 +1,24 @@
 """Options that several subcommands share."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from pipelines.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every subcommand gets from `conveyor` (click's `obj`)."""
+
+    graph: Graph
+    arguments: tuple[str, ...]
+    """The command line as it was typed."""
+    debug: bool
+
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 

@@ -4,7 +4,6 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -12,7 +11,7 @@ from components.common.errors import ConveyorError
 from components.common.failures import InterruptedByUser, print_error, report_failure
 from components.common.progress import make_reporter
 from components.common.runs import check_run_id
-from pipelines.commands.options import config_options
+from pipelines.commands.options import Session, config_options
 from pipelines.config import read_config
 from pipelines.result import Run, refused_before_start
 from pipelines.runner import run_pipeline
@@ -43,10 +42,11 @@ def run(
 
     All settings are checked before anything starts. Stop it whenever you like: the same command goes on.
     """
+    session: Session = ctx.obj
     store_url: str | None = None
     try:
-        graph: Any = ctx.obj.until(until)
-        config = read_config(ctx.obj, file, settings, shortcuts)
+        graph = session.graph.until(until)
+        config = read_config(session.graph, file, settings, shortcuts)
         store_url = config.store.url
         if run_id is not None:
             check_run_id(run_id)
@@ -61,16 +61,15 @@ def run(
         click.echo(json.dumps(result.to_json()))
     else:
         click.echo(summary(result, colour=sys.stdout.isatty()), nl=False)
-    _explain_end(result)
+    _explain_end(result, session)
     ctx.exit(result.exit_code())
 
 
-def _explain_end(result: Run) -> None:
+def _explain_end(result: Run, session: Session) -> None:
     """The error, if there was one, on stderr."""
     if isinstance(result.error, InterruptedByUser):
-        arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-        again = ["conveyor", *arguments]
-        if "--run" not in arguments:
+        again = ["conveyor", *session.arguments]
+        if "--run" not in again:
             again += ["--run", result.run_id]
         print_error(
             InterruptedByUser(
@@ -81,4 +80,4 @@ def _explain_end(result: Run) -> None:
             )
         )
     elif result.error is not None:
-        report_failure(result.cause or result.error, debug="--debug" in sys.argv)
+        report_failure(result.cause or result.error, debug=session.debug)

@@ -1,22 +1,26 @@
 """`conveyor step NAME`: one step, with its inputs taken from the run by the table's edges."""
 
-from typing import Any
-
 import click
 
 from components.common.main import make_command
+from pipelines.commands.options import Session
+from pipelines.graph import Graph
+
+
+def _graph(ctx: click.Context) -> Graph:
+    return ctx.find_object(Session).graph  # type: ignore[union-attr]
 
 
 class StepGroup(click.Group):
     """One subcommand for each step of the table."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(ctx.obj.names())
+        return list(_graph(ctx).names())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in ctx.obj.names():
+        if cmd_name not in _graph(ctx).names():
             return None
-        row: Any = ctx.obj[cmd_name]
+        row = _graph(ctx)[cmd_name]
         return make_command(row.name, row.package, dict(row.inputs))
 
 
