@@ -24,7 +24,7 @@ def hash64(*words: ArrayLike) -> U64:
     """
     state = np.asarray(np.uint64(len(words)))
     for word in words:
-        state = _mix((state ^ _as_words(word)) + _GOLDEN)
+        state = _mix(state ^ _as_words(word))
     return state
 
 
@@ -40,6 +40,7 @@ def below(bits: U64, bound: ArrayLike) -> NDArray[np.int64]:
 
 def _mix(z: U64) -> U64:
     with np.errstate(over="ignore"):
+        z = z + _GOLDEN
         z = (z ^ (z >> np.uint64(30))) * _MIX_1
         z = (z ^ (z >> np.uint64(27))) * _MIX_2
         return np.asarray(z ^ (z >> np.uint64(31)))

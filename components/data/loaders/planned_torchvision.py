@@ -50,6 +50,9 @@ class TorchvisionBackend:
 
 
 def _functional() -> Any:
+    from components.common.torchvision_compat import import_torchvision
+
+    import_torchvision()
     from torchvision.transforms.v2 import functional
 
     return functional
