@@ -193,7 +193,10 @@ def add_horovod(venv: Path, env: Mapping[str, str], console: Console, cache: Pat
                 wheel = cached_wheel(cache, key)
                 if wheel is None:
                     include = Path(sys.base_prefix) / "include" / f"python3.{sys.version_info[1]}"
-                    if problem := find_compiler(env, include=include).problem:
+                    problem = find_compiler(env, include=include).problem
+                    if problem and loads(venv):  # built earlier, its cache entry is gone
+                        return backend
+                    if problem:
                         console.say(f"      {problem}\n      {WITHOUT_HOROVOD}")
                         return f"no C++ toolchain: {problem}"
                     wheel = build(venv, env, console, cache, log, key, cuda_home)
