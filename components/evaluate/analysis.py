@@ -16,6 +16,7 @@ from components.models.intervals import (
     Interval,
     bootstrap_confusion,
     bootstrap_mean,
+    wilson_bounds,
     wilson_interval,
 )
 from components.models.metrics import (
@@ -34,6 +35,7 @@ VERSION = 1
 DIGITS = 6
 NUM_CURVES = 5
 NUM_CONFUSIONS = 30
+MAX_PAIRS = 20_000_000
 GRID = np.linspace(0.0, 1.0, 101)
 
 
@@ -77,10 +79,11 @@ def analyse(
         "metrics": metrics,
         "accuracy_wilson": _rounded(wilson_interval(int(np.diagonal(confusion).sum()), len(labels))),
         "intervals": {"level": LEVEL, "num_resamples": num_resamples, "seed": SEED},
-        "per_class": _per_class(classes, confusion, intervals, areas, defined, precisions),
-        "confusion": _sparse(confusion),
+        "per_class": _per_class(classes, confusion, areas, defined, precisions),
+        "confusion_matrix": confusion.tolist(),
         "top_confusions": [list(cell) for cell in top_confusions(confusion, NUM_CONFUSIONS)],
-        "roc": _curves(roc_curve, probabilities, labels, areas, defined, classes, "auc"),
+        "roc": _curves(roc_curve, probabilities, labels, areas, defined, classes, "auc")
+        | _micro_roc(probabilities, labels),
         "precision_recall": _curves(
             precision_recall_curve, probabilities, labels, precisions, present, classes, "average_precision"
         ),
@@ -101,15 +104,6 @@ def summary_metrics(document: dict[str, Any]) -> dict[str, float]:
     return flat
 
 
-def dense_confusion(document: dict[str, Any]) -> Ints:
-    """The confusion matrix [K, K] of a metrics document, true class as the row."""
-    size = len(document["classes"])
-    matrix = np.zeros((size, size), dtype=np.int64)
-    for true, answer, count in document["confusion"]:
-        matrix[true, answer] = count
-    return matrix
-
-
 def worst_errors(outputs: Outputs, limit: int) -> list[int]:
     """Rows of the most confident mistakes, the surest first, then in row order."""
     probabilities = softmax(outputs.logits)
@@ -122,25 +116,27 @@ def worst_errors(outputs: Outputs, limit: int) -> list[int]:
 def _per_class(
     classes: tuple[str, ...],
     confusion: Ints,
-    intervals: Any,
     areas: Floats,
     defined: NDArray[np.bool_],
     precisions: Floats,
 ) -> list[dict[str, Json]]:
+    """Precision and recall are shares of few images each, so their intervals are Wilson's: never of zero width."""
     table = per_class(confusion)
-    rows: list[dict[str, Json]] = []
-    for k, name in enumerate(classes):
-        row: dict[str, Json] = {"class": name, "support": int(table.support[k])}
-        for figure, values, bounds in (
-            ("precision", table.precision, intervals.precision),
-            ("recall", table.recall, intervals.recall),
-            ("f1", table.f1, intervals.f1),
-        ):
-            row[figure] = _interval(Interval(values[k], bounds[0][k], bounds[1][k]))
-        row["roc_auc"] = _round(areas[k]) if defined[k] else None
-        row["average_precision"] = _round(precisions[k]) if table.support[k] else None
-        rows.append(row)
-    return rows
+    right, answered = np.diagonal(confusion), confusion.sum(axis=0)
+    precision = wilson_bounds(right, answered)
+    recall = wilson_bounds(right, table.support)
+    return [
+        {
+            "class": name,
+            "support": int(table.support[k]),
+            "precision": _interval(Interval(table.precision[k], precision[0][k], precision[1][k])),
+            "recall": _interval(Interval(table.recall[k], recall[0][k], recall[1][k])),
+            "f1": _round(table.f1[k]),
+            "roc_auc": _round(areas[k]) if defined[k] else None,
+            "average_precision": _round(precisions[k]) if table.support[k] else None,
+        }
+        for k, name in enumerate(classes)
+    ]
 
 
 def _curves(
@@ -175,6 +171,15 @@ def _curves(
         "macro": {"x": _rounded(GRID), "y": _rounded(total / len(usable))},
         "classes": [chosen[k] for k in ordered],
     }
+
+
+def _micro_roc(probabilities: Floats, labels: Ints) -> dict[str, Json]:
+    """The curve over all pairs of sample and class, with thresholds: what Kubeflow shows. Empty where it is too long."""
+    if probabilities.size > MAX_PAIRS:
+        return {"fpr": [], "tpr": [], "thresholds": []}
+    positive = labels[:, None] == np.arange(probabilities.shape[1])[None, :]
+    curve = roc_curve(probabilities.ravel(), positive.ravel())
+    return {"fpr": _rounded(curve.x), "tpr": _rounded(curve.y), "thresholds": _rounded(curve.threshold)}
 
 
 def _on_grid(curve: Curve) -> Floats:
@@ -223,11 +228,6 @@ def _bins(table: Reliability) -> list[dict[str, Json]]:
         for i in range(num)
         if table.count[i]
     ]
-
-
-def _sparse(confusion: Ints) -> list[Json]:
-    true, answer = np.nonzero(confusion)
-    return [[int(t), int(a), int(confusion[t, a])] for t, a in zip(true, answer, strict=True)]
 
 
 def _mean(values: NDArray[Any], num_resamples: int) -> Json:

@@ -15,6 +15,7 @@ from components.models.metrics import Floats, Ints, macro_average, per_class_fro
 
 SEED = 20_177
 LEVEL = 0.95
+Z = 1.959_963_984_540_054  # the normal distribution's quantile for it
 # Drawn at once: bounds the memory at some 100 MB however large the split is.
 BLOCK_DRAWS = 4_000_000
 
@@ -35,10 +36,6 @@ class ConfusionIntervals:
     accuracy: Interval
     macro_f1: Interval
     balanced_accuracy: Interval
-    precision: tuple[Floats, Floats]
-    """Lower and upper bounds, each [K]."""
-    recall: tuple[Floats, Floats]
-    f1: tuple[Floats, Floats]
 
 
 def bootstrap_mean(values: NDArray[Any], *, num_resamples: int, seed: int = SEED) -> Interval:
@@ -65,8 +62,7 @@ def bootstrap_confusion(
     num_samples, num_classes = len(cell_of_sample), len(confusion)
     if num_samples == 0:
         nothing = Interval(0.0, 0.0, 0.0)
-        zeros = (np.zeros(num_classes), np.zeros(num_classes))
-        return ConfusionIntervals(nothing, nothing, nothing, zeros, zeros, zeros)
+        return ConfusionIntervals(nothing, nothing, nothing)
 
     diagonal = true == answer
     figures: list[tuple[Floats, ...]] = []
@@ -82,39 +78,36 @@ def bootstrap_confusion(
                 drawn[:, diagonal].sum(axis=1) / num_samples,
                 macro_average(table.f1, table.seen),
                 macro_average(table.recall, table.support > 0),
-                table.precision,
-                table.recall,
-                table.f1,
             )
         )
-    accuracy, f1_mean, recall_mean, precision, recall, f1 = (
-        np.concatenate(parts) for parts in zip(*figures, strict=True)
-    )
+    accuracy, f1_mean, recall_mean = (np.concatenate(parts) for parts in zip(*figures, strict=True))
     whole = per_class_from_counts(np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
     return ConfusionIntervals(
         accuracy=_interval(np.diagonal(confusion).sum() / num_samples, accuracy),
         macro_f1=_interval(macro_average(whole.f1, whole.seen), f1_mean),
         balanced_accuracy=_interval(macro_average(whole.recall, whole.support > 0), recall_mean),
-        precision=_bounds(precision),
-        recall=_bounds(recall),
-        f1=_bounds(f1),
     )
 
 
-def wilson_interval(
-    num_right: int, num_samples: int, *, z: float = 1.959_963_984_540_054
-) -> tuple[float, float]:
-    """Score interval of a share; honest where the bootstrap is not: no or only right answers.
+def wilson_interval(num_right: int, num_samples: int) -> tuple[float, float]:
+    """Score interval of one share; honest where the bootstrap is not: with no or only right answers."""
+    low, high = wilson_bounds(np.array(num_right), np.array(num_samples))
+    return float(low), float(high)
+
+
+def wilson_bounds(num_right: NDArray[Any], num_samples: NDArray[Any]) -> tuple[Floats, Floats]:
+    """95 % score intervals of many shares; (0, 1) where there is no sample.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
     """
-    if num_samples == 0:
-        return 0.0, 1.0
-    share = num_right / num_samples
-    scale = 1 + z**2 / num_samples
-    centre = (share + z**2 / (2 * num_samples)) / scale
-    half = z / scale * np.sqrt(share * (1 - share) / num_samples + z**2 / (4 * num_samples**2))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    num = np.maximum(num_samples, 1).astype(np.float64)
+    share = num_right / num
+    scale = 1 + Z**2 / num
+    centre = (share + Z**2 / (2 * num)) / scale
+    half = Z / scale * np.sqrt(share * (1 - share) / num + Z**2 / (4 * num**2))
+    empty = np.asarray(num_samples) == 0
+    low = np.where(empty, 0.0, np.clip(centre - half, 0.0, 1.0))
+    return low, np.where(empty, 1.0, np.clip(centre + half, 0.0, 1.0))
 
 
 def _draws(num_samples: int, num_resamples: int, seed: int) -> Iterator[Ints]:

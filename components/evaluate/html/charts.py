@@ -70,11 +70,11 @@ def reliability_chart(bins: Sequence[Mapping[str, float]], *, ece: float, num_bi
     for entry in bins:
         left = entry["upper"] - 1 / num_bins
         tip = f"{entry['count']:.0f} images: confidence {percent(entry['confidence'])}, right {percent(entry['accuracy'])}"
-        plot.bar((left + 0.004, entry["upper"] - 0.004), (0, entry["accuracy"]), "s1 soft", tip=tip)
+        claimed, right = entry["confidence"], entry["accuracy"]
+        sides = (left + 0.004, entry["upper"] - 0.004)
+        plot.bar(sides, (0, min(right, claimed)), "s1 soft", tip=tip)
         # The gap between what was claimed and what was true is what the error adds up.
-        plot.bar(
-            (left + 0.004, entry["upper"] - 0.004), (entry["accuracy"], entry["confidence"]), "gap", tip=tip
-        )
+        plot.bar(sides, (right, claimed), "over" if claimed > right else "under", tip=tip)
     plot.line([(0, 0), (1, 1)], "chance")
     return plot.render(f"Reliability diagram; expected calibration error {ece:.4f}")
 

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from components.evaluate.analysis import dense_confusion
+import numpy as np
+
 from components.evaluate.html.charts import bins_chart, curves_chart, reliability_chart
-from components.evaluate.html.grids import MAX_CLASSES, confusion_map
+from components.evaluate.html.grids import confusion_map
 from components.evaluate.html.page import data_uri, share
+from components.models.calibration import TEMPERATURES
 
 MAX_ROWS = 50
 MAX_CONFUSIONS = 10
 SMALL_SIDE = 64
+PERFECT = 0.999_95
 
 METRICS = {
     "accuracy": ("Accuracy", "share of right answers"),
@@ -34,7 +37,7 @@ def evaluation_context(document: Mapping[str, Any], pictures: Mapping[str, bytes
     """What `evaluation.html.j2` shows; `pictures` is entry name → PNG file, of the mistakes."""
     classes = document["classes"]
     calibration = document["calibration"]
-    confusion = dense_confusion(document) if len(classes) <= MAX_CLASSES else None
+    confusion = np.array(document["confusion_matrix"], dtype=np.int64)
     support = {row["class"]: row["support"] for row in document["per_class"]}
     return {
         "split": document["split"],
@@ -43,7 +46,7 @@ def evaluation_context(document: Mapping[str, Any], pictures: Mapping[str, bytes
         "level": document["intervals"]["level"],
         "num_resamples": document["intervals"]["num_resamples"],
         "metrics": _metrics(document),
-        "confusion_map": confusion_map(confusion, classes) if confusion is not None else None,
+        "confusion_map": confusion_map(confusion, classes),
         "confusions": [
             {
                 "true": classes[true],
@@ -66,6 +69,13 @@ def evaluation_context(document: Mapping[str, Any], pictures: Mapping[str, bytes
         "confidence": bins_chart(calibration["bins"]),
         "worst": [_mistake(item, classes, pictures) for item in document.get("worst", [])],
     }
+
+
+def accuracy_range(document: Mapping[str, Any]) -> str:
+    """The interval to print beside the accuracy: without any mistake the bootstrap's has no width, Wilson's has."""
+    entry = document["metrics"]["accuracy"]
+    low, high = (entry["low"], entry["high"]) if entry["low"] < entry["high"] else document["accuracy_wilson"]
+    return f"{share(low)} – {share(high)}"
 
 
 def _metrics(document: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -92,9 +102,9 @@ def _metrics(document: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _per_class(rows: list[dict[str, Any]]) -> dict[str, Any]:
     shown = rows
-    note = "Range: 95 % bootstrap interval."
+    note = "Ranges: 95 % by Wilson's formula, which holds for few images too."
     if len(rows) > MAX_ROWS:
-        shown = sorted(rows, key=lambda row: row["f1"]["value"])[:MAX_ROWS]
+        shown = sorted(rows, key=lambda row: row["f1"])[:MAX_ROWS]
         note = f"The {MAX_ROWS} classes with the lowest F1, of {len(rows)}; all are in metrics.json. " + note
     table = [
         {
@@ -102,7 +112,7 @@ def _per_class(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "support": f"{row['support']:,}",
             "precision": row["precision"],
             "recall": row["recall"],
-            "f1": row["f1"],
+            "f1": share(row["f1"]),
             "roc_auc": _plain(row["roc_auc"]),
             "average_precision": _plain(row["average_precision"]),
         }
@@ -114,6 +124,8 @@ def _per_class(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _curves(curves: Mapping[str, Any], x_label: str, y_label: str, figure: str, *, diagonal: bool) -> Any:
     if curves["macro"] is None:
         return None
+    imperfect = [entry for entry in curves["classes"] if entry[figure] < PERFECT]
+    curves = {"macro": curves["macro"], "classes": imperfect}
     return curves_chart(curves, x_label=x_label, y_label=y_label, figure=figure, diagonal=diagonal)
 
 
@@ -125,6 +137,11 @@ def _calibration_words(calibration: Mapping[str, Any]) -> str:
     temperature = calibration["temperature"]
     if temperature is None:
         return words
+    if temperature <= TEMPERATURES[0] + 0.001:
+        return (
+            f"{words} Every answer on the validation split is right, so no temperature can be fitted there: a colder "
+            "one is always better."
+        )
     kind = "too sure" if temperature > 1 else "too modest" if temperature < 1 else "right"
     return (
         f"{words} The temperature fitted on the validation split is {temperature:g} (the model is {kind}); with it the "

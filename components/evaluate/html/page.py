@@ -42,8 +42,9 @@ def templates_digest(*folders: Path) -> str:
     return digest.hexdigest()
 
 
-def data_uri(picture: bytes, kind: str = "image/png") -> str:
-    """A picture inside the page."""
+def data_uri(picture: bytes) -> str:
+    """A picture (PNG or JPEG) inside the page."""
+    kind = "image/jpeg" if picture.startswith(b"\xff\xd8") else "image/png"
     return f"data:{kind};base64,{base64.b64encode(picture).decode()}"
 
 

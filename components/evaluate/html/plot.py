@@ -49,7 +49,7 @@ class Plot:
         left: int = 52,
     ) -> None:
         self.width, self.height = width, height
-        top, right, bottom = 12 + 18 * legend_rows, 14, 44
+        top, right, bottom = 12 + 18 * legend_rows, 24, 44
         self.x = Scale(*x, left, width - right, log=log_x)
         self.y = Scale(*y, height - bottom, top)
         self._parts: list[str] = []
