@@ -31,7 +31,7 @@ from venv_setup.horovod import (
     read_torch_build,
 )
 from venv_setup.stamp import Stamp, clear_stamp, digest_of, read_stamp, remove_half_installed, write_stamp
-from venv_setup.toolchain import find_compiler, find_cuda_home, nvcc_release, system_cmake
+from venv_setup.toolchain import find_compiler, find_cuda_home, nvcc_release, system_cmake, which
 
 ROOT = Path(__file__).resolve().parents[1]
 SUPPORTED = ((3, 11), (3, 12))
@@ -220,7 +220,8 @@ def choose_cuda(torch: TorchBuild, env: Mapping[str, str]) -> tuple[Path | None,
         return None, ""
     home = find_cuda_home(env)
     if home is None:
-        return None, "no CUDA toolkit (CUDA_HOME, nvcc): Horovod gets Gloo only; GPUs train through DDP"
+        gloo = "no CUDA toolkit (CUDA_HOME, nvcc): Horovod gets Gloo only; several GPUs train through DDP"
+        return None, gloo if which("nvidia-smi", env) else ""
     release = nvcc_release(home, env)
     if release.split(".")[0] != torch.cuda.split(".")[0]:
         raise SetupError(
