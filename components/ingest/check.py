@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from components.data.strict import SUPPORTED, BadImageError, check_whole, read_size, sniff
 from components.ingest.features import THUMB_BYTES, compute_features
-from components.ingest.formats import SUPPORTED, BadImageError, check_whole, read_size, sniff
 from components.ingest.pixels import MAX_BATCH, DaliDecoder, Pixels
 from components.ingest.sources.base import (
     FORMAT_BY_SUFFIX,

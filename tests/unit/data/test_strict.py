@@ -26,24 +26,23 @@ def reason(data, **options):
 
 
 @pytest.mark.parametrize(
-    ("mode", "fmt", "channels"),
+    ("mode", "fmt"),
     [
-        ("RGB", "JPEG", 3),
-        ("L", "JPEG", 1),
-        ("CMYK", "JPEG", 3),
-        ("RGB", "PNG", 3),
-        ("L", "PNG", 1),
-        ("P", "PNG", 3),
-        ("1", "PNG", 1),
-        ("RGBA", "PNG", 3),
-        ("RGB", "BMP", 3),
-        ("RGB", "TIFF", 3),
-        ("RGB", "WEBP", 3),
-        ("L", "PPM", 1),
+        ("RGB", "JPEG"),
+        ("L", "JPEG"),
+        ("CMYK", "JPEG"),
+        ("RGB", "PNG"),
+        ("L", "PNG"),
+        ("P", "PNG"),
+        ("1", "PNG"),
+        ("RGBA", "PNG"),
+        ("RGB", "BMP"),
+        ("RGB", "TIFF"),
+        ("RGB", "WEBP"),
     ],
 )
-def test_sound_images_pass(mode, fmt, channels):
-    assert check_image(encode(mode, fmt)) == ImageInfo(fmt.lower(), 64, 48, channels)
+def test_sound_images_pass(mode, fmt):
+    assert check_image(encode(mode, fmt)) == ImageInfo(fmt.lower(), 64, 48)
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"quality": 20}, {"subsampling": 0}])
@@ -51,7 +50,7 @@ def test_kinds_of_jpeg_pass(options):
     assert check_image(encode("RGB", "JPEG", **options)).format == "jpeg"
 
 
-@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "BMP", "TIFF"])
 @pytest.mark.parametrize("lost", [2, 500])
 def test_a_cut_file_is_truncated(fmt, lost):
     assert reason(encode("RGB", fmt)[:-lost]) == "truncated"
@@ -67,19 +66,18 @@ def test_damage_in_mid_stream_is_found(fmt):
 
 
 @pytest.mark.parametrize(
-    "data", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"\x89PNG\r\n\x1a\n" + bytes(99)]
+    ("data", "expected"),
+    [
+        (b"", "empty"),
+        (b"hello, I am no image" * 9, "not_an_image"),
+        (b"GIF89a" + bytes(99), "unsupported_format"),
+        (b"\xff\xd8\xff\xe0", "truncated"),
+        (b"\x89PNG\r\n\x1a\n", "truncated"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "corrupt"),
+    ],
 )
-def test_a_good_beginning_is_not_enough(data):
-    assert reason(data) == "corrupt"
-
-
-@pytest.mark.parametrize("data", [b"", b"hello, I am no image" * 9])
-def test_what_is_no_image(data):
-    assert reason(data) == "not_an_image"
-
-
-def test_animations_are_not_images_here():
-    assert reason(encode("P", "GIF")) == "not_an_image"
+def test_what_is_no_image(data, expected):
+    assert reason(data) == expected
 
 
 def test_sizes_are_checked_before_anything_is_decoded():
