@@ -91,10 +91,10 @@ def _metrics(document: Mapping[str, Any]) -> list[dict[str, str]]:
     rows.insert(
         1,
         {
-            "name": "Accuracy, Wilson",
-            "value": "",
+            "name": "Accuracy (Wilson)",
+            "value": rows[0]["value"],
             "range": f"{_percent(low)} – {_percent(high)}",
-            "meaning": "the same interval by Wilson's formula, which is honest even without any mistake",
+            "meaning": "its interval by Wilson's formula, which holds even without any mistake",
         },
     )
     return rows
