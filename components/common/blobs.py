@@ -3,7 +3,6 @@
 import hashlib
 import re
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import BinaryIO
 
 from components.common.canonical import DIGEST_PREFIX, digest_bytes
 from components.common.errors import StoreError
+from components.common.keep import keep
 from components.common.store.base import NotFoundError, Store
 from components.common.store.streams import CHUNK_BYTES, check_digest, chunks, verified
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 PREFIX = "blobs/"
-
-REFRESH_AGE_S = 6 * 3600
-"""A blob older than this is made young again when a writer finds that it exists already."""
 
 
 def blob_key(digest: str) -> str:
@@ -45,7 +42,7 @@ class Blobs:
         return digest, size
 
     def keep(self, digest: str, size: int | None = None) -> bool:
-        """Make sure that an existing blob outlives a garbage collection that runs beside; False where it is not there.
+        """Rely on an existing blob: it outlives a garbage collection that runs beside. False where it is not there.
 
         A blob of another size than `size` is the trace of a damaged disk and counts as missing.
         """
@@ -53,9 +50,7 @@ class Blobs:
         info = self.store.stat(key)
         if info is None or (size is not None and info.size_bytes != size):
             return False
-        if time.time() - info.modified < REFRESH_AGE_S:
-            return True
-        return self.store.touch(key)
+        return keep(self.store, key, info)
 
     def read(self, digest: str) -> bytes:
         """All bytes of a blob, checked. Raises `NotFoundError`, `DigestMismatchError`."""

@@ -17,6 +17,8 @@ CARRIERS = (
     "components.common.progress",
     "components.common.code",
     "components.common.config",
+    "components.common.blobs",
+    "components.common.keep",
     "components.common.records",
     "components.common.runs",
     "components.common.step",

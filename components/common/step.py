@@ -15,12 +15,14 @@ from components.common.blobs import Blobs
 from components.common.canonical import Json
 from components.common.code import code_version
 from components.common.config import StepConfig
+from components.common.keep import keep
 from components.common.progress import Reporter
 from components.common.records import (
     Record,
     publish_record,
     read_measurements,
     read_record,
+    record_name,
     step_key,
     write_measurements,
 )
@@ -103,6 +105,8 @@ def execute(
     key = step_key(step.NAME, code, config.key_fields(), inputs.key_fields(), depends_on)
 
     record = read_record(store, step.NAME, key)
+    if record is not None and not keep(store, record_name(step.NAME, key)):
+        record = None  # A garbage collection took it just now.
     state: Literal["done", "reused"] = "reused"
     if record is None:
         state = "done"

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.common.blobs import REFRESH_AGE_S, Blobs, blob_key, digest_file
+from components.common.blobs import Blobs, blob_key, digest_file
 from components.common.canonical import digest_bytes
 from components.common.errors import StoreError
+from components.common.keep import REFRESH_AGE_S
 from components.common.store.base import DigestMismatchError, NotFoundError
 from components.common.store.file import FileStore
 
