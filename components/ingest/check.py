@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -14,6 +15,7 @@ from components.ingest.pixels import MAX_BATCH, DaliDecoder, Pixels
 from components.ingest.sources.base import (
     FORMAT_BY_SUFFIX,
     ChangedError,
+    DamagedError,
     Entry,
     Source,
     UnreadableError,
@@ -85,9 +87,11 @@ def check_batch(batch: Batch) -> Checked:
     """Read, check and describe. Never raises over an image."""
     out = blank(len(batch.entries))
     good: list[int] = []
-    for i, entry in enumerate(batch.entries):
+    for i, (entry, found) in enumerate(zip(batch.entries, _read_all(batch), strict=True)):
         try:
-            out.data[i] = data = _read(batch, entry)
+            if isinstance(found, Exception):
+                raise found
+            out.data[i] = data = found
             out.digest[i] = hashlib.sha256(data).hexdigest()
             out.size[i, 2] = len(data)
             out.format[i], out.size[i, 0], out.size[i, 1] = check_strictly(entry.name, data, batch.limits)
@@ -102,13 +106,26 @@ def check_batch(batch: Batch) -> Checked:
     return out
 
 
-def _read(batch: Batch, entry: Entry) -> bytes:
+def _read_all(batch: Batch) -> Iterator[bytes | BadImageError | UnreadableError]:
+    """Bytes of each entry, or why there are none."""
+    if batch.source.parallel_reads == 1:
+        yield from (_read(batch, entry) for entry in batch.entries)
+        return
+    with ThreadPoolExecutor(batch.source.parallel_reads) as threads:
+        yield from threads.map(lambda entry: _read(batch, entry), batch.entries)
+
+
+def _read(batch: Batch, entry: Entry) -> bytes | BadImageError | UnreadableError:
     if entry.size_bytes > batch.limits.max_file_bytes:
-        raise BadImageError("too_large", f"{entry.size_bytes} bytes, more than max_file_bytes")
+        return BadImageError("too_large", f"{entry.size_bytes} bytes, more than max_file_bytes")
     try:
         return batch.source.read(entry, batch.limits.max_file_bytes)
     except ChangedError as error:
-        raise BadImageError("changed", str(error)) from None
+        return BadImageError("changed", str(error))
+    except DamagedError as error:
+        return BadImageError("corrupt", str(error))
+    except UnreadableError as error:
+        return error
 
 
 def check_strictly(name: str, data: bytes, limits: Limits) -> tuple[str, int, int]:

@@ -13,7 +13,7 @@ from components.ingest.contents import Contents
 from components.ingest.manifest import DERIVED_REASONS, Row
 from components.ingest.packs import PackWriter
 from components.ingest.sources import Source
-from components.ingest.sources.base import ChangedError, Entry, UnreadableError, suffix_of
+from components.ingest.sources.base import ChangedError, DamagedError, Entry, UnreadableError, suffix_of
 
 MAX_BATCH_IMAGES = 256
 MAX_BATCH_BYTES = 8 * 2**20
@@ -202,7 +202,7 @@ def _digest(source: Source, entry: Entry, limits: Limits) -> str | None:
     """Of an image that killed its worker before that could tell."""
     try:
         return hashlib.sha256(source.read(entry, limits.max_file_bytes)).hexdigest()
-    except (ChangedError, UnreadableError):
+    except (ChangedError, DamagedError, UnreadableError):
         return None
 
 
@@ -220,7 +220,7 @@ def pack_missing(
         entry = entries[row.name]
         try:
             data = source.read(entry, limits.max_file_bytes)
-        except (ChangedError, UnreadableError) as error:
+        except (ChangedError, DamagedError, UnreadableError) as error:
             raise _changed(row.name, str(error)) from None
         if hashlib.sha256(data).hexdigest() != row.digest:
             raise _changed(row.name, "its content is another now")

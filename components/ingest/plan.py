@@ -37,7 +37,7 @@ class Plan:
 
 def make_plan(config: IngestConfig, store: Store) -> Plan:
     """Raises `InputError` where the source cannot be listed or holds nothing."""
-    source = open_source(config)
+    source = open_source(config, store)
     listing = source.fingerprint()
     pointer, line = heads.pointer_name(config), heads.line_of(config)
     settings: dict[str, Any] = {

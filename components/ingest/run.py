@@ -38,17 +38,17 @@ from components.ingest.summary import refuse_too_much, summarise
 NAME = "ingest"
 
 
+# What is run must be what the key says, and a large source takes a while to list: from `depends_on` to `run`.
+_PLANS: dict[tuple[IngestConfig, str], Plan] = {}
+
+
 class Inputs(StepInputs):
     """Ingest is the first step: it has none."""
 
 
 def depends_on(config: IngestConfig, inputs: Inputs, store: Store) -> dict[str, Json]:  # noqa: ARG001 every step has inputs
     """The source as it is now, the snapshot to go on from, and the decoder."""
-    plan = make_plan(config, store)
-    return _key_of(config, plan)
-
-
-def _key_of(config: IngestConfig, plan: Plan) -> dict[str, Json]:
+    plan = _PLANS[config, store.url] = make_plan(config, store)
     return {
         "dataset": heads.dataset_name(config),
         "listing": plan.listing,
@@ -68,7 +68,7 @@ def run(
 
     Raises `InputError` where the source is missing, unreadable, without classes, too bad or too small.
     """
-    plan = make_plan(config, context.store)
+    plan = _PLANS.pop((config, context.store.url), None) or make_plan(config, context.store)
     listing = plan.source.list(context.scratch)
     refuse_nothing(config, listing.entries, listing.ignored)
     classes = label_entries(listing.entries, config)

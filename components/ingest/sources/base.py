@@ -63,15 +63,22 @@ class ChangedError(Exception):
     """The entry is no longer what the listing said."""
 
 
+class DamagedError(Exception):
+    """What the entry is kept in is damaged just there."""
+
+
 class UnreadableError(Exception):
     """The entry cannot be read at all; says why."""
 
 
 class Source(Protocol):
-    """Where images come from. Picklable; workers call `read`."""
+    """Where images come from. Picklable (without its listing); workers call `read`."""
+
+    parallel_reads: int
+    """Reads at once that pay: more than one where each waits for a network."""
 
     def fingerprint(self) -> str:
-        """Digest of what is there now, cheaply: names, sizes and times, no content."""
+        """Digest of what is there now, cheaply: names, sizes and times, no content. `list` then gives the same."""
         ...
 
     def list(self, scratch: Path) -> Listing:
@@ -79,7 +86,7 @@ class Source(Protocol):
         ...
 
     def read(self, entry: Entry, limit: int) -> bytes:
-        """The bytes of one entry, at most `limit`. Raises `ChangedError`, `UnreadableError`."""
+        """The bytes of one entry, at most `limit`. Raises `ChangedError`, `DamagedError`, `UnreadableError`."""
         ...
 
 

@@ -2,7 +2,6 @@
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from components.common.errors import InputError
@@ -17,25 +16,32 @@ from components.ingest.sources.base import (
 )
 
 
-@dataclass(frozen=True)
 class FolderSource:
     """Files below `root`; links are followed, except one that leads back to a folder above it."""
 
-    root: str
+    parallel_reads = 1
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._listing: Listing | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return FolderSource, (self._root,)  # workers need no listing
 
     def fingerprint(self) -> str:
-        return fingerprint_entries(self._list().entries)
+        self._listing = self._list()
+        return fingerprint_entries(self._listing.entries)
 
     def list(self, scratch: Path) -> Listing:
-        return self._list()
+        return self._listing or self._list()
 
     def _list(self) -> Listing:
         listing = Listing([])
         try:
-            top = Path(self.root).stat()
+            top = Path(self._root).stat()
         except OSError as error:
-            raise _unreadable(self.root, error) from None
-        self._scan(self.root, "", ((top.st_dev, top.st_ino),), listing)
+            raise unreadable(self._root, error) from None
+        self._scan(self._root, "", ((top.st_dev, top.st_ino),), listing)
         listing.entries.sort(key=lambda entry: entry.name)
         return listing
 
@@ -44,7 +50,7 @@ class FolderSource:
             with os.scandir(folder) as found:
                 children = sorted(found, key=lambda child: os.fsencode(child.name))
         except OSError as error:
-            raise _unreadable(folder, error) from None
+            raise unreadable(folder, error) from None
         for child in children:
             name = prefix + printable(child.name)
             if child.name.startswith(".") or child.name == "__MACOSX":
@@ -54,7 +60,7 @@ class FolderSource:
                 info = child.stat()
             except OSError as error:
                 if why_ignored(name) is None:
-                    raise _unreadable(child.path, error) from None
+                    raise unreadable(child.path, error) from None
                 _count(listing, "broken link")
                 continue
             if stat.S_ISDIR(info.st_mode):
@@ -105,7 +111,7 @@ def _count(listing: Listing, why: str) -> None:
     listing.ignored[why] = listing.ignored.get(why, 0) + 1
 
 
-def _unreadable(path: str, error: OSError) -> InputError:
+def unreadable(path: str, error: OSError) -> InputError:
     return InputError(
         "a file or folder of the source cannot be read",
         where=printable(path),
