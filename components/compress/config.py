@@ -20,8 +20,9 @@ class PruneConfig(StepConfig):
     epochs: Annotated[int, Field(ge=0)] | None = None
     """Passes over the training split after each pruning; null: chosen from the length of the training before."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Peak rate of AdamW, warmed up and then decayed to zero along a cosine."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak rate of AdamW, warmed up and then decayed to zero along a cosine; null: 0.003 for images up to 64 pixels,
+    0.001 for larger ones."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """Decoupled weight decay of AdamW."""
@@ -87,7 +88,8 @@ class CompressConfig(StepConfig):
     """Where fine-tuning runs; `auto` takes a GPU that is there."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of fine-tuning; null: one for each CPU that this process may use."""
+    """CPU threads of fine-tuning; null: one for each CPU that this process may use, at most 8, and a single one for
+    networks so small that threads would mostly wait for each other."""
 
     num_loader_threads: Annotated[int, NotInKey, Field(ge=1)] | None = None
     """Threads that decode; null: one for each CPU."""

@@ -18,6 +18,10 @@ from components.compress.finetune import Recipe
 AUTO_RATIOS = (0.5, 0.75, 0.875)
 MAX_THREADS = 8
 BATCH_SIZES = (32, 64, 128)
+SMALL_SET = 10_000
+SMALL_SIDE = 64
+SMALL_WORK = 1_000_000_000
+"""Parameters times pixels: below it a step is a few milliseconds, and threads cost more than they bring."""
 
 
 class Plan(StepConfig):
@@ -30,13 +34,14 @@ class Plan(StepConfig):
     batch_size: int
     epochs: int
     num_steps: int
+    learning_rate: float
     latency_seconds: float
 
     def recipe(self, config: CompressConfig) -> Recipe:
         prune = config.prune
         return Recipe(
             num_steps=self.num_steps,
-            learning_rate=prune.learning_rate,
+            learning_rate=self.learning_rate,
             weight_decay=prune.weight_decay,
             distillation=prune.distillation,
             temperature=prune.temperature,
@@ -60,8 +65,8 @@ def resolve(config: CompressConfig, model: ModelRef, shards: ShardsRef) -> Plan:
     batch_size = min(batch_size, num_train)
     epochs = config.prune.epochs
     if epochs is None:
-        # A quarter of what the network took to learn from nothing; it only has to heal.
-        epochs = max(2, math.ceil(model.epochs / 4))
+        # Less than the network took to learn from nothing: it only has to heal. Small sets have few steps an epoch.
+        epochs = max(2, math.ceil(model.epochs / (2 if num_train <= SMALL_SET else 4)))
     return Plan(
         ratios=AUTO_RATIOS if config.prune.ratios is None else config.prune.ratios,
         stop_early=config.prune.ratios is None,
@@ -69,6 +74,7 @@ def resolve(config: CompressConfig, model: ModelRef, shards: ShardsRef) -> Plan:
         batch_size=batch_size,
         epochs=epochs,
         num_steps=epochs * (num_train // batch_size),
+        learning_rate=config.prune.learning_rate or (3e-3 if shards.image_size <= SMALL_SIDE else 1e-3),
         latency_seconds=config.latency.seconds or min(12.0, max(2.0, num_train / 150)),
     )
 
@@ -81,7 +87,7 @@ class Place(StepConfig):
     backend: Literal["dali", "torchvision"]
 
 
-def place(config: CompressConfig) -> Place:
+def place(config: CompressConfig, model: ModelRef) -> Place:
     """Asks this machine. Raises `InputError` for a GPU that is not there."""
     gpu = config.device != "cpu" and _has_gpu()
     if config.device == "cuda" and not gpu:
@@ -91,9 +97,10 @@ def place(config: CompressConfig) -> Place:
             found="device: cuda",
             todo="set compress.device: cpu, or run where a GPU is (conveyor doctor shows what is seen)",
         )
+    small = model.num_parameters * model.image_size**2 < SMALL_WORK
     return Place(
         device="cuda" if gpu else "cpu",
-        threads=config.threads or min(MAX_THREADS, num_cpus()),
+        threads=config.threads or (1 if small else min(MAX_THREADS, num_cpus())),
         backend="dali" if _version("nvidia-dali-cuda130", "nvidia-dali-cuda120") else "torchvision",
     )
 

@@ -26,6 +26,8 @@ from components.models.onnx_predictor import OnnxPredictor
 from components.models.weights import load_model
 
 NAME = "compress"
+RESTLESS = 2.0
+"""When the rounds' medians of one model differ by more than this, the figures are worth little."""
 
 
 class Inputs(StepInputs):
@@ -37,10 +39,10 @@ class Inputs(StepInputs):
     """Its data: training split to heal and calibrate with, validation split to choose by, test split to report."""
 
 
-def depends_on(config: CompressConfig, _inputs: Inputs, _store: Store) -> dict[str, Json]:
+def depends_on(config: CompressConfig, inputs: Inputs, _store: Store) -> dict[str, Json]:
     """Where and with what the numbers are made, and recorded latencies where these make the choice."""
     return {
-        "place": place(config).model_dump(mode="json"),
+        "place": place(config, inputs.model).model_dump(mode="json"),
         "builds": builds(),
         "measurements": read_measurements(config.measurements),
     }
@@ -48,7 +50,7 @@ def depends_on(config: CompressConfig, _inputs: Inputs, _store: Store) -> dict[s
 
 def run(config: CompressConfig, inputs: Inputs, context: StepContext) -> CompressedRef:
     """Make the candidates, judge each on the validation split, measure all, choose, and report on the test split."""
-    plan, where = resolve(config, inputs.model, inputs.shards), place(config)
+    plan, where = resolve(config, inputs.model, inputs.shards), place(config, inputs.model)
     recorded = read_measurements(config.measurements)
     context.reporter.info(
         "compress: chosen from the data",
@@ -157,6 +159,12 @@ def _measure(
     latencies = measure(teacher, models, images, config.latency, seconds=plan.latency_seconds)
     context.measure["latency"] = to_value(latencies)
     context.measure["latency_conditions"] = conditions(config.latency)
+    restless = max(sizes["batch_1"].spread for sizes in latencies.values())
+    if restless > RESTLESS:
+        context.reporter.warning(
+            "compress: this machine was busy with other things while latency was measured",
+            medians_differ_by_up_to=f"{restless:.1f} times",
+        )
     by_name = {name: sizes["batch_1"].p50_ms for name, sizes in latencies.items()}
     original = by_name.pop(ORIGINAL)
     for each in made:
