@@ -2,7 +2,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-STORE := .conveyor/store
 DIGITS := .conveyor/digits
 PYTEST_ARGS ?=
 
@@ -17,7 +16,7 @@ setup: ## make .venv (packages, Horovod's wheel, this project); ends at once whe
 
 demo: setup ## the whole pipeline on the example data: ends with accuracy, compressed model, promoted version, report
 	@test -d $(DIGITS) || $(BIN)/conveyor example digits $(DIGITS)
-	@$(BIN)/conveyor run -f examples/digits.yaml --source $(DIGITS) --store $(STORE)
+	@$(BIN)/conveyor run -f examples/digits.yaml
 
 test: setup ## fast and integration tests (PYTEST_ARGS="-k store" narrows)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -38,7 +37,7 @@ bench: setup ## run every benchmark; each prints its ratio, measured in the same
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 doctor: setup ## what this machine can and cannot do, with the cures
-	@$(BIN)/conveyor doctor --store $(STORE)
+	@$(BIN)/conveyor doctor
 
 clean: ## remove the example's data and store, and the tools' caches (not .venv)
 	rm -rf .conveyor .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
