@@ -48,7 +48,9 @@ def make_shards(blobs: Blobs, splits: Mapping[Split, Arrays], num_classes: int) 
     )
 
 
-def striped_images(num: int, *, num_classes: int = 4, size: int = 8, channels: int = 1, seed: int = 0) -> Arrays:
+def striped_images(
+    num: int, *, num_classes: int = 4, size: int = 8, channels: int = 1, seed: int = 0
+) -> Arrays:
     """Learnable noise: a class is the direction and the phase of stripes. uint8 [n, S, S, C] and labels [n]."""
     random = np.random.default_rng(seed)
     labels = np.arange(num, dtype=np.int64) % num_classes
@@ -64,9 +66,13 @@ def striped_images(num: int, *, num_classes: int = 4, size: int = 8, channels: i
     return images[order], labels[order]
 
 
-def striped_shards(blobs: Blobs, *, train: int = 96, val: int = 32, test: int = 32, **options: int) -> ShardsRef:
+def striped_shards(
+    blobs: Blobs, *, train: int = 96, val: int = 32, test: int = 32, **options: int
+) -> ShardsRef:
     sizes: dict[Split, int] = {"train": train, "val": val, "test": test}
-    splits = {split: striped_images(num, seed=seed, **options) for seed, (split, num) in enumerate(sizes.items())}
+    splits = {
+        split: striped_images(num, seed=seed, **options) for seed, (split, num) in enumerate(sizes.items())
+    }
     return make_shards(blobs, splits, options.get("num_classes", 4))
 
 
@@ -79,7 +85,9 @@ def _write(
     labels: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
     name = f"shards/{split}-{number:05d}.tar"
-    keys = [hashlib.sha256(f"{split}/{number}/{place}".encode()).hexdigest()[:20] for place in range(len(images))]
+    keys = [
+        hashlib.sha256(f"{split}/{number}/{place}".encode()).hexdigest()[:20] for place in range(len(images))
+    ]
     samples = [
         Sample(key, int(label), npy_header(image.shape) + image.tobytes())
         for key, label, image in zip(keys, labels, images, strict=True)
