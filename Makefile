@@ -41,4 +41,4 @@ doctor: setup ## what this machine can and cannot do, with the cures
 
 clean: ## remove the example's data and store, and the tools' caches (not .venv)
 	rm -rf .conveyor .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -path ./$(VENV) -prune -o -name __pycache__ -prune -exec rm -rf {} +
