@@ -122,8 +122,8 @@ class Run:
 
 
 def latency_ms(measurements: Mapping[str, Any], name: str) -> float | None:
-    """Median latency at batch 1 of one candidate, from what compress measured."""
-    value = measurements.get("latency_ms", {}).get(name)
+    """Median latency at batch 1 of one candidate (or of `original`), from what compress measured."""
+    value = measurements.get("latency", {}).get(name, {}).get("batch_1", {}).get("p50_ms")
     return float(value) if value is not None else None
 
 

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.result import Run
+from components.common.refs import CompressedRef, ModelRef, PromotionRef
+from pipelines.result import Run, latency_ms
+
+BYTES_PER_WEIGHT = 4
 
 
 def summary(run: Run, *, colour: bool = False) -> str:
@@ -15,7 +18,7 @@ def summary(run: Run, *, colour: bool = False) -> str:
     if result["metrics"] is not None:
         rows.append(("test accuracy", _accuracy(result["metrics"])))
     if result["compressed"] is not None:
-        rows.append(("compressed", _compressed(result["compressed"])))
+        rows.append(("compressed", _compressed(run, result["compressed"]["chosen"])))
     if result["model"] is not None:
         rows.append(("promoted" if result["promoted"] else "not promoted", _promotion(run)))
     if result["report"] is not None:
@@ -33,7 +36,7 @@ def summary(run: Run, *, colour: bool = False) -> str:
 def _images(ingest: Mapping[str, Any]) -> str:
     text = f"{ingest['accepted']:,} accepted"
     if ingest["duplicates"]:
-        text += f", {ingest['duplicates']:,} duplicates left out"
+        text += f", {ingest['duplicates']:,} duplicate{'s' if ingest['duplicates'] != 1 else ''} left out"
     if ingest["quarantined"]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(ingest["reasons"].items()))
         text += f", {ingest['quarantined']:,} quarantined ({reasons})"
@@ -47,17 +50,25 @@ def _accuracy(metrics: Mapping[str, float]) -> str:
     return text
 
 
-def _compressed(compressed: Mapping[str, Any]) -> str:
-    chosen = compressed["chosen"]
+def _compressed(run: Run, chosen: Mapping[str, Any]) -> str:
+    """The chosen candidate against the network that it was made from."""
     text = f"{chosen['name']}: {percent(chosen['accuracy'])} on test"
+    found = run.outcome_of(CompressedRef)
+    assert found is not None
+    original = latency_ms(found[1].measurements, "original")
     if chosen["latency_ms"] is not None:
-        text += f", {chosen['latency_ms']:.3g} ms an image"
-    return text + f", {size(chosen['size_bytes'])}"
+        text += f"; {chosen['latency_ms']:.3g} ms an image"
+        if original is not None:
+            text += f", original {original:.3g} ms ({original / chosen['latency_ms']:.1f} × faster)"
+    text += f"; {size(chosen['size_bytes'])}"
+    trained = run.outcome_of(ModelRef)
+    if trained is not None:
+        weights = BYTES_PER_WEIGHT * trained[0].num_parameters
+        text += f", original {size(weights)} ({weights / chosen['size_bytes']:.1f} × smaller)"
+    return text
 
 
 def _promotion(run: Run) -> str:
-    from components.common.refs import PromotionRef
-
     found = run.outcome_of(PromotionRef)
     assert found is not None
     promotion = found[0]

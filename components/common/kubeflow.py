@@ -161,7 +161,9 @@ def log_chosen(done: Finished, metrics: Metrics) -> None:
     metrics.log_metric("accuracy", chosen.accuracy)
     metrics.log_metric("accuracy_validation", chosen.accuracy_validation)
     metrics.log_metric("size_bytes", chosen.size_bytes)
-    latency = done.outcome.measurements.get("latency_ms", {}).get(chosen.name)
+    latency = (
+        done.outcome.measurements.get("latency", {}).get(chosen.name, {}).get("batch_1", {}).get("p50_ms")
+    )
     if latency is not None:
         metrics.log_metric("latency_ms", float(latency))
 
