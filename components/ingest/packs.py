@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.common.blobs import Blobs
-
-BLOCK = 512
+from components.common.tar import BLOCK, END, tar_header
 
 
 @dataclass
@@ -30,7 +29,7 @@ class PackWriter:
     def add(self, ident: int, digest: str, fmt: str, data: bytes) -> None:
         """Append one image; `ident` is how `placed` names it."""
         padded = -len(data) % BLOCK
-        if self._images and self._size + BLOCK + len(data) + padded + 2 * BLOCK > self.limit_bytes:
+        if self._images and self._size + BLOCK + len(data) + padded + len(END) > self.limit_bytes:
             self._finish()
         self._file.write(tar_header(f"{digest}.{fmt}", len(data)))
         self._file.write(data)
@@ -47,7 +46,7 @@ class PackWriter:
     def _finish(self) -> None:
         if not self._images:
             return
-        self._file.write(bytes(2 * BLOCK))
+        self._file.write(END)
         self._file.flush()
         digest, size = self.blobs.put(self._path)
         name = digest.removeprefix("sha256:")
@@ -71,19 +70,3 @@ def writing_packs(blobs: Blobs, folder: Path, limit_bytes: int) -> Iterator[Pack
         yield writer
     finally:
         writer.close()
-
-
-def tar_header(name: str, size: int) -> bytes:
-    """A ustar header with no clock, user or host in it (POSIX.1-1988); tarfile needs ten times as long."""
-    encoded = name.encode("ascii")
-    if len(encoded) > 100 or size >= 8**11:
-        raise ValueError(f"{name} of {size} bytes does not fit a plain tar header")
-    head = b"%s%s0000644\0000000000\0000000000\000%011o\00000000000000\0" % (
-        encoded,
-        bytes(100 - len(encoded)),
-        size,
-    )
-    tail = b"0" + bytes(100) + b"ustar\00000" + bytes(64) + b"0000000\0000000000\0"
-    checksum = sum(head) + sum(tail) + 8 * 32
-    header = head + b"%06o\0 " % checksum + tail
-    return header + bytes(BLOCK - len(header))
