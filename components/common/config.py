@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -96,6 +96,7 @@ def load_config(
         _put(values, parts, override)
         origins[parts] = override.origin
     try:
+        _fill_empty(model, values)
         # Through JSON: in pydantic's strict mode a list becomes a tuple only there.
         return model.model_validate_json(json.dumps(values, default=_no_json))
     except ValidationError as error:
@@ -104,6 +105,17 @@ def load_config(
         raise InputError(
             "a setting has a type that a config cannot hold", where=source, found=str(error)
         ) from None
+
+
+def _fill_empty(model: type[BaseModel], values: dict[str, Any]) -> None:
+    """`train:` with nothing below it (all of its lines commented out) means its defaults."""
+    for name, field in model.model_fields.items():
+        if not _is_model(field.annotation):
+            continue
+        if name in values and values[name] is None:
+            values[name] = {}
+        if isinstance(values.get(name), dict):
+            _fill_empty(cast("type[BaseModel]", field.annotation), values[name])
 
 
 def _no_json(value: object) -> str:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model
 
 from components.common.config import StepConfig
 from components.common.store import Store, open_store
@@ -31,14 +31,6 @@ class RootBase(StepConfig):
     """What every assembled config has."""
 
     store: StoreSection = Field(default_factory=StoreSection)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_sections(cls, values: Any) -> Any:
-        """`train:` with nothing below it (all lines commented out) means its defaults."""
-        if isinstance(values, dict):
-            return {name: {} if value is None else value for name, value in values.items()}
-        return values
 
     def section(self, name: str) -> Any:
         """The settings of one step."""

@@ -52,6 +52,10 @@ def test_lists_become_tuples_and_ints_become_floats_where_the_field_says_so() ->
     assert config.inner.names == ("x", "y")
 
 
+def test_a_group_with_nothing_below_it_is_its_defaults() -> None:
+    assert load_config(Sample, text="inner:\n  # rate: 3\nextra:\n") == Sample()
+
+
 def test_an_unknown_key_names_its_place_and_the_nearest_name(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("epochs: 3\ninner:\n  rat: 0.5\n")
