@@ -38,6 +38,8 @@ SUPPORTED = ((3, 11), (3, 12))
 NUM_STEPS = 4
 BUILD_TOOLS = ["setuptools", "wheel", "packaging", "cloudpickle", "psutil", "pyyaml", "cffi"]
 """What Horovod's set-up imports."""
+BACKENDS = ("gloo", "nccl")
+NO_TOOLCHAIN = "cannot compile"
 WITHOUT_HOROVOD = (
     "Horovod is left out; what is lost: the `horovod` engine and elastic training.\n"
     "      Everything else works; several processes train with torch's own DDP."
@@ -76,26 +78,41 @@ def set_up(arguments: argparse.Namespace, env: Mapping[str, str]) -> int:
             "make PYTHON=python3.11"
         )
     digest = wanted_digest(venv, extras)
-    stamp = read_stamp(venv)
-    if stamp and stamp.digest == digest and not worth_another_try(stamp, env):
-        if stamp.horovod not in ("gloo", "nccl"):
-            print(f"set-up: up to date, without Horovod ({stamp.horovod}); DDP is used", file=sys.stderr)
-        return int(arguments.require_horovod and stamp.horovod not in ("gloo", "nccl"))
+    horovod = finished(venv, digest, env)
+    if horovod is not None:
+        if horovod not in BACKENDS:
+            print(f"set-up: up to date, without Horovod ({horovod}); DDP is used", file=sys.stderr)
+        return int(arguments.require_horovod and horovod not in BACKENDS)
 
     console, cache = Console(NUM_STEPS), cache_dir(env)
     log = cache / "logs" / f"setup-{os.getpid()}.log"
     place = hashlib.sha256(str(venv).encode()).hexdigest()[:16]
     with locked(cache / "locks" / f"venv-{place}.lock", console, "setting this environment up"):
-        clear_stamp(venv)
-        make_venv(venv, console)
-        install(venv, extras, env, console, log)
-        horovod = add_horovod(venv, env, console, cache, log)
-        console.step("this project")
-        pip_install(venv, ["--no-build-isolation", "--no-deps", "-e", str(ROOT)], env, console, log)
-        write_stamp(venv, Stamp(digest, horovod))
+        horovod = finished(venv, digest, env)  # by the process that we waited for
+        if horovod is None:
+            clear_stamp(venv)
+            make_venv(venv, console)
+            install(venv, extras, env, console, log)
+            horovod = add_horovod(venv, env, console, cache, log)
+            console.step("this project")
+            pip_install(venv, ["--no-build-isolation", "--no-deps", "-e", str(ROOT)], env, console, log)
+            write_stamp(venv, Stamp(digest, horovod))
     log.unlink(missing_ok=True)
     console.say(f"set-up: {venv} is ready after {console.elapsed()} (Horovod: {horovod})")
-    return int(arguments.require_horovod and horovod not in ("gloo", "nccl"))
+    return int(arguments.require_horovod and horovod not in BACKENDS)
+
+
+def finished(venv: Path, digest: str, env: Mapping[str, str]) -> str | None:
+    """What became of Horovod in a set-up that has nothing left to do; None where there is something to do.
+
+    A compiler that was missing and is there now is something; a build that failed is not tried again.
+    """
+    stamp = read_stamp(venv)
+    if stamp is None or stamp.digest != digest:
+        return None
+    if stamp.horovod.startswith(NO_TOOLCHAIN) and find_compiler(env).path is not None:
+        return None
+    return stamp.horovod
 
 
 def wanted_digest(venv: Path, extras: str) -> str:
@@ -103,11 +120,6 @@ def wanted_digest(venv: Path, extras: str) -> str:
     own = [Path(__file__), *sorted((Path(__file__).parent / "venv_setup").glob("*.py"))]
     files = [ROOT / "pyproject.toml", ROOT / "constraints.txt", *own]
     return digest_of(files, [sys.version, os.path.realpath(sys.executable), str(venv), str(ROOT), extras])
-
-
-def worth_another_try(stamp: Stamp, env: Mapping[str, str]) -> bool:
-    """A compiler that was missing and is there now is reason to build Horovod; a failed build is not tried again."""
-    return stamp.horovod.startswith("no C++") and find_compiler(env).path is not None
 
 
 def cache_dir(env: Mapping[str, str]) -> Path:
@@ -198,7 +210,7 @@ def add_horovod(venv: Path, env: Mapping[str, str], console: Console, cache: Pat
                         return backend
                     if problem:
                         console.say(f"      {problem}\n      {WITHOUT_HOROVOD}")
-                        return f"no C++ toolchain: {problem}"
+                        return f"{NO_TOOLCHAIN}: {problem}"
                     wheel = build(venv, env, console, cache, log, key, cuda_home)
             # Not through constraints: the wheel is the constraint.
             command = [*pip_of(venv), "install", "--no-deps", "--force-reinstall", str(wheel)]
