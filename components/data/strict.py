@@ -123,8 +123,8 @@ def check_jpeg(data: bytes) -> None:
         simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True)
     except ValueError as error:
         text = str(error)
-        # A cut file has no end marker; damage in the middle of a whole one may end the data early too.
-        cut = "remature end of JPEG" in text or ("remature end" in text and b"\xff\xd9" not in data[-64:])
+        # A file that was cut off has no end marker; one damaged in its middle has.
+        cut = "remature end of JPEG" in text or b"\xff\xd9" not in data[-64:]
         raise BadImageError("truncated" if cut else "corrupt", text) from None
 
 
