@@ -12,6 +12,7 @@ from components.common.errors import InputError, StoreError
 from components.common.keep import NOTICE, PATIENCE_S, REMOVE_WITHIN_S
 from components.common.progress import Reporter
 from components.common.store.base import NotFoundError, ObjectInfo, Store
+from pipelines.survey import Policy, survey
 
 BATCH = 400
 THREADS = 16
@@ -101,3 +102,20 @@ class Collector:
             yield
         finally:
             self._store.delete(NOTICE)
+
+
+def collect(store: Store, policy: Policy, reporter: Reporter, *, now: float | None = None) -> Removed:
+    """Remove what may go; safe beside running steps (components/common/keep.py)."""
+    now = time.time() if now is None else now
+    removed = Removed()
+    collector = Collector(store, now - policy.grace_s, reporter)
+    with collector.working():
+        first = survey(store, policy, now)
+        for kind in ("runs", "records", "measurements", "checkpoints", "caches", "probes"):
+            collector.remove(first.groups[kind], kind, removed)
+        # Anew, since a step may have taken up an old record meanwhile, and with it all that it reaches.
+        collector.remove(survey(store, policy, now, forget=False).groups["blobs"], "blobs", removed)
+    for leftover in first.leftovers:
+        store.remove_leftover(leftover)
+        removed.objects.append(leftover)
+    return removed

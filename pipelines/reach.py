@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -41,12 +42,12 @@ class Root:
 class Reached:
     """Every blob that some root needs."""
 
-    needed_by: dict[str, str] = field(default_factory=dict)
-    """Digest → name of a root that must have it."""
-    loosely: set[str] = field(default_factory=set)
-    """Digests that are only kept where they exist."""
-    broken: dict[str, tuple[str, ConveyorError]] = field(default_factory=dict)
-    """Trees that cannot be read: digest → root that needs it, and why."""
+    needed_by: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Digest → names of the roots that must have it."""
+    loosely: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Digest → names of the roots that keep it where it exists."""
+    broken: dict[str, ConveyorError] = field(default_factory=dict)
+    """Trees that cannot be read, and why; they are in `needed_by` too."""
 
     def __contains__(self, digest: object) -> bool:
         return digest in self.needed_by or digest in self.loosely
@@ -57,7 +58,12 @@ def record_root(name: str, record: Record) -> Root:
     inputs = tuple(
         str(ref["tree"]) for ref in record.inputs.values() if isinstance(ref, dict) and "tree" in ref
     )
-    return Root("record", name, (record.output_ref().tree,), inputs)
+    tree = record.output.get("tree")
+    if not isinstance(tree, str) or not DIGEST.fullmatch(tree):
+        raise StoreError(
+            "a record without a result", where=name, expected="output.tree, a digest", found=repr(tree)
+        )
+    return Root("record", name, (tree,), inputs)
 
 
 def read_records(store: Store, infos: Iterable[ObjectInfo]) -> Iterator[tuple[str, Record]]:
@@ -128,26 +134,22 @@ def digests_in(value: Json) -> Iterator[str]:
 def walk(blobs: Blobs, roots: Iterable[Root]) -> Reached:
     """All blobs that `roots` need: their trees, and what the trees list. Each tree is read once, and checked."""
     reached = Reached()
-    trees: dict[str, str] = {}
-    loose: dict[str, str] = {}
     for root in roots:
         for digest in root.trees:
-            trees.setdefault(digest, root.name)
+            reached.needed_by[digest].add(root.name)
         for digest in root.loose:
-            loose.setdefault(digest, root.name)
+            reached.loosely[digest].add(root.name)
+    trees, rest = list(reached.needed_by), [d for d in reached.loosely if d not in reached.needed_by]
     with ThreadPoolExecutor(THREADS) as pool:
         for digest, found in zip(trees, pool.map(lambda d: _read(blobs, d), trees), strict=True):
-            reached.needed_by.setdefault(digest, trees[digest])
             if isinstance(found, ConveyorError):
-                reached.broken[digest] = (trees[digest], found)
+                reached.broken[digest] = found
                 continue
             for entry in found.entries.values():
-                reached.needed_by.setdefault(entry.digest, trees[digest])
-        rest = [digest for digest in loose if digest not in trees]
+                reached.needed_by[entry.digest] |= reached.needed_by[digest]
         for digest, tree in zip(rest, pool.map(lambda d: _read_if_tree(blobs, d), rest), strict=True):
-            reached.loosely.add(digest)
-            if tree is not None:
-                reached.loosely.update(entry.digest for entry in tree.entries.values())
+            for entry in tree.entries.values() if tree is not None else ():
+                reached.loosely[entry.digest] |= reached.loosely[digest]
     return reached
 
 
