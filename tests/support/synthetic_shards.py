@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.common.blobs import Blobs
 from components.common.refs import ShardsRef, Split
 from components.common.trees import Tree
-from components.data.index import INDEX_NAME, write_index
+from components.data.index import INDEX_NAME, SCHEMA, write_index
 from components.data.shards import NPY_HEADER_BYTES, Sample, npy_header, write_shard
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -27,7 +28,7 @@ def make_shards(blobs: Blobs, splits: Mapping[Split, Arrays], num_classes: int) 
         for number, start in enumerate(range(0, len(images), SHARD_SAMPLES)):
             part = slice(start, start + SHARD_SAMPLES)
             rows += _write(blobs, entries, split, number, images[part], labels[part])
-    entries[INDEX_NAME] = blobs.put(write_index(rows))
+    entries[INDEX_NAME] = blobs.put(write_index([pa.Table.from_pylist(rows, schema=SCHEMA)]))
     images, labels = splits["train"]
     counts = np.bincount(labels, minlength=num_classes)
     weights = len(labels) / (num_classes * np.maximum(counts, 1))

@@ -1,0 +1,155 @@
+import threading
+
+import pytest
+
+from components.common.blobs import Blobs
+from components.common.errors import StoreError
+from components.common.store import open_store
+from components.common.trees import Tree
+from components.train.checkpoint import (
+    CheckpointWriter,
+    list_checkpoints,
+    newest_valid,
+    read_checkpoint,
+    remove_checkpoints,
+    write_checkpoint,
+)
+
+KEY = "ab" * 32
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "store"))
+
+
+def write(store, *steps, keep=2):
+    for step in steps:
+        write_checkpoint(
+            store,
+            Blobs(store),
+            KEY,
+            step=step,
+            state=f"state {step}".encode(),
+            progress={"step": step},
+            keep=keep,
+        )
+
+
+def newest(store):
+    warnings = []
+    return newest_valid(store, Blobs(store), KEY, warnings.append), warnings
+
+
+def test_the_newest_few_are_kept_and_the_newest_is_found(store):
+    write(store, 5, 20, 100)
+    assert [name.rpartition("/")[2] for name in list_checkpoints(store, KEY)] == [
+        "00000100.json",
+        "00000020.json",
+    ]
+    found, warnings = newest(store)
+    assert found is not None
+    assert found.step == 100
+    assert not warnings
+    assert read_checkpoint(Blobs(store), found.tree) == (b"state 100", {"step": 100})
+
+
+def test_none_is_no_error(store):
+    assert newest(store) == (None, [])
+
+
+@pytest.mark.parametrize("damage", ["pointer", "tree", "state", "missing"])
+def test_damage_falls_back_to_the_one_before_and_says_so(store, tmp_path, damage):
+    write(store, 1, 2)
+    found, _ = newest(store)
+    root = tmp_path / "store"
+    if damage == "pointer":
+        (root / found.name).write_bytes(b"{")
+    else:
+        digest = found.tree
+        if damage != "tree":
+            digest = Tree.read(Blobs(store), found.tree)["state.safetensors"].digest
+        hexes = digest.removeprefix("sha256:")
+        path = root / "blobs" / hexes[:2] / hexes
+        path.chmod(0o644)
+        if damage == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(b"state X")
+    found, warnings = newest(store)
+    assert found is not None
+    assert found.step == 1
+    assert len(warnings) == 1
+    assert "00000002.json is damaged" in warnings[0]
+
+
+def test_what_was_damaged_ahead_does_not_crowd_out_what_is_whole(store, tmp_path):
+    write(store, 10, 20)
+    (tmp_path / "store" / list_checkpoints(store, KEY)[0]).write_bytes(b"{")
+    write(store, 15, keep=1)
+    found, warnings = newest(store)
+    assert found is not None
+    assert found.step == 15
+    assert not warnings
+
+
+def test_all_can_be_removed(store):
+    write(store, 1, 2)
+    remove_checkpoints(store, KEY)
+    assert list_checkpoints(store, KEY) == []
+
+
+class Recorder:
+    def __init__(self, error=None):
+        self.written, self.warnings, self.error = [], [], error
+        self.go, self.began = threading.Event(), threading.Event()
+
+    def write(self, step, tensors, progress):
+        self.began.set()
+        assert self.go.wait(30)
+        if self.error:
+            raise self.error
+        self.written.append((step, tensors, progress))
+
+    def writer(self, **options):
+        defaults = {"interval_s": 0.0, "interval_steps": None, "start_step": 0}
+        return CheckpointWriter(self.write, warn=self.warnings.append, **(defaults | options))
+
+
+def test_one_at_a_time_and_never_in_the_way():
+    recorder = Recorder()
+    writer = recorder.writer()
+    assert writer.due(1)
+    writer.take(1, {}, {"step": 1})  # returns while the write is still going on
+    assert recorder.began.wait(30)
+    assert not writer.due(2)
+    recorder.go.set()
+    writer.close()
+    assert writer.due(3)
+    assert [step for step, _, _ in recorder.written] == [1]
+
+
+def test_steps_between_two():
+    recorder = Recorder()
+    recorder.go.set()
+    writer = recorder.writer(interval_steps=10, start_step=100)
+    assert [step for step in range(101, 115) if writer.due(step)] == [110, 111, 112, 113, 114]
+    writer.take(110, {}, None)
+    writer.close()
+    assert not writer.due(119)
+    assert writer.due(120)
+
+
+def test_a_failed_write_warns_and_the_next_is_tried():
+    recorder = Recorder(StoreError("the disk of the store is full"))
+    recorder.go.set()
+    writer = recorder.writer()
+    writer.take(7, {}, None)
+    writer.close()
+    assert "step 7" in recorder.warnings[0]
+    assert "disk of the store is full" in recorder.warnings[0]
+    assert writer.due(8)
+
+
+def test_no_checkpoint_before_the_interval_has_passed():
+    assert not Recorder().writer(interval_s=1000.0).due(10**6)
