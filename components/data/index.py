@@ -98,11 +98,11 @@ def read_labels(shards: ShardsRef, blobs: Blobs, split: Split) -> NDArray[np.int
     return read_index(shards, blobs, split).label
 
 
-def write_index(rows: Sequence[dict[str, Any]]) -> bytes:
-    """The Parquet file of the rows (one mapping a sample, keys as in `SCHEMA`), in the order given."""
+def write_index(tables: Sequence[pa.Table]) -> bytes:
+    """The Parquet file of the tables (of `SCHEMA`, one a shard), in the order given."""
     sink = io.BytesIO()
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
-    pq.write_table(table, sink, compression="zstd", row_group_size=1 << 17)
+    whole = pa.concat_tables([pa.table({name: [] for name in SCHEMA.names}, schema=SCHEMA), *tables])
+    pq.write_table(whole, sink, compression="zstd", row_group_size=1 << 17)
     return sink.getvalue()
 
 

@@ -4,15 +4,16 @@ import mmap
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
+import pyarrow as pa
 
 from components.common.blobs import Blobs
 from components.common.errors import StepError
 from components.common.pool import Crashed, CrashPool
 from components.common.progress import Task
-from components.data.index import SampleFormat
+from components.data.index import SCHEMA, SampleFormat
 from components.data.shards import Sample, write_shard
 from components.preprocess.convert import Chunk, Converted
 from components.preprocess.deal import Shard
@@ -118,24 +119,24 @@ def write_round(
             yield shard, digest, size, places
 
 
-def index_rows(
+def index_table(
     spool: Spool, shard: Shard, digest: str, size: int, places: list[tuple[int, int]], extension: SampleFormat
-) -> Iterator[dict[str, Any]]:
+) -> pa.Table:
     """The shard's rows of the index."""
-    images = spool.images
-    for number, (offset, length) in zip(range(shard.start, shard.stop), places, strict=True):
-        yield {
-            "split": shard.split,
-            "shard": shard.name,
-            "shard_digest": digest,
-            "shard_bytes": size,
-            "offset": offset,
-            "length": length,
-            "format": extension,
-            "label": int(images.label[number]),
-            "key": str(images.key[number]),
-            "source": images.source[number],
-            "height": int(spool.height[number]),
-            "width": int(spool.width[number]),
-            "group": images.group[number],
-        }
+    images, part, num = spool.images, slice(shard.start, shard.stop), len(places)
+    columns = {
+        "split": [shard.split] * num,
+        "shard": [shard.name] * num,
+        "shard_digest": [digest] * num,
+        "shard_bytes": [size] * num,
+        "offset": [offset for offset, _ in places],
+        "length": [length for _, length in places],
+        "format": [extension] * num,
+        "label": images.label[part],
+        "key": images.key[part].tolist(),
+        "source": images.source[part],
+        "height": spool.height[part],
+        "width": spool.width[part],
+        "group": images.group[part],
+    }
+    return pa.table(columns, schema=SCHEMA)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from components.common.canonical import Json, canonical_json
 from components.common.pool import CrashPool
@@ -14,7 +15,7 @@ from components.common.store.base import Store
 from components.common.trees import Tree
 from components.data.builds import library_versions
 from components.data.index import INDEX_NAME, write_index
-from components.preprocess.assemble import Spool, convert_round, index_rows, write_round
+from components.preprocess.assemble import Spool, convert_round, index_table, write_round
 from components.preprocess.config import PreprocessConfig
 from components.preprocess.contact_sheet import choose_samples, draw_sheet
 from components.preprocess.convert import Converter
@@ -56,7 +57,7 @@ def run(config: PreprocessConfig, inputs: Inputs, context: StepContext) -> Shard
     spool = Spool(images, context.scratch, keep=[number for row in sheet.values() for number in row])
     workers = config.num_workers or len(os.sched_getaffinity(0))
     entries: dict[str, tuple[str, int]] = {}
-    rows: list[dict[str, Any]] = []
+    index: list[pa.Table] = []
     pool = CrashPool(Converter(geometry, config.jpeg_quality), workers, timeout_s=config.timeout_s)
     with pool, reporter.task("preprocess", total=len(images), unit="images") as task:
         for some in rounds(shards, config.scratch_bytes):
@@ -64,7 +65,8 @@ def run(config: PreprocessConfig, inputs: Inputs, context: StepContext) -> Shard
                 convert_round(spool, some, pool, blobs, task)
                 for shard, digest, size, places in write_round(spool, some, geometry, blobs):
                     entries[shard.name] = (digest, size)
-                    rows.extend(index_rows(spool, shard, digest, size, places, geometry.format(shard.split)))
+                    extension = geometry.format(shard.split)
+                    index.append(index_table(spool, shard, digest, size, places, extension))
 
     mean, std = mean_and_std(spool.sums, spool.squares, spool.num_pixels)
     training = images.label[images.split == 0]
@@ -86,7 +88,7 @@ def run(config: PreprocessConfig, inputs: Inputs, context: StepContext) -> Shard
         "geometry": asdict(geometry),
     }
     entries["stats.json"] = blobs.put(canonical_json(stats))
-    entries[INDEX_NAME] = blobs.put(write_index(rows))
+    entries[INDEX_NAME] = blobs.put(write_index(index))
     entries["contact_sheet.png"] = blobs.put(draw_sheet(snapshot.classes, counts, sheet, spool.kept))
     return ShardsRef(
         tree=Tree.write(blobs, entries), snapshot=snapshot.tree, classes=snapshot.classes, **facts

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.common.errors import InputError
 from components.data.loaders.batch import View, Work, normalisation
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class DaliBackend:
     ) -> "Iterator[Iterator[tuple[Work, torch.Tensor]]]":
         import torch
 
+        if self._gpu and not torch.cuda.is_available():
+            raise InputError(
+                "the loader backend dali-gpu needs a GPU, and torch sees none",
+                todo="use the backend dali, which does the same on the CPU",
+            )
         device_id = ((device.index if device is not None else None) or 0) if self._gpu else None
         pending: deque[Work] = deque()
         inputs = _Source(work, pending, lambda item: _augmented_inputs(view, item))

@@ -16,7 +16,13 @@ from components.data.index import read_index
 from components.data.loaders.batch import Backend, Batch, View, Work, normalise
 from components.data.loaders.dali import DaliBackend
 from components.data.loaders.planned_torchvision import TorchvisionBackend
-from components.data.loaders.reading import SampleReader, StreamWindows, evaluation_work, training_work
+from components.data.loaders.reading import (
+    SampleReader,
+    StreamWindows,
+    evaluation_windows,
+    evaluation_work,
+    training_work,
+)
 from components.data.order import SampleStream, rank_slice
 
 if TYPE_CHECKING:
@@ -123,8 +129,8 @@ def open_evaluation_loader(
     start, stop = rank_slice(len(index), rank, world_size)
     executor = make_backend(backend)
     with ExitStack() as stack:
-        each_shard = [(shard,) for shard in range(len(index.shards))]
-        files = stack.enter_context(open_shards(blobs, index.shards, each_shard, cache or CacheConfig()))
+        windows = evaluation_windows(index, start, stop)
+        files = stack.enter_context(open_shards(blobs, index.shards, windows, cache or CacheConfig()))
         reader = SampleReader(index, files, image_size=shards.image_size, channels=shards.channels)
         work = evaluation_work(
             reader, index, start=start, stop=stop, batch_size=batch_size, image_size=shards.image_size

@@ -132,15 +132,23 @@ def training_work(
         )
 
 
+def evaluation_windows(index: ShardIndex, start: int, stop: int) -> list[tuple[int, ...]]:
+    """The shards of samples [start, stop), one a window."""
+    return [(shard,) for shard in np.unique(index.shard[start:stop]).tolist()]
+
+
 def evaluation_work(
     reader: SampleReader, index: ShardIndex, *, start: int, stop: int, batch_size: int, image_size: int
 ) -> Iterator[Work]:
-    """Samples [start, stop) of the index, in order, each with its central window."""
+    """Samples [start, stop) of the index, in order, each with its central window.
+
+    The windows of the reader's plan are the shards of that part, one at a time (`evaluation_windows`)."""
+    first_shard = int(index.shard[start]) if start < stop else 0
     for first in range(start, stop, batch_size):
         samples = np.arange(first, min(first + batch_size, stop))
         parts = []
         for shard in np.unique(index.shard[samples]).tolist():
-            reader.enter(shard)
+            reader.enter(shard - first_shard)
             parts.append(reader.read(samples[index.shard[samples] == shard]))
         crops = central_crops(index.height[samples], index.width[samples], image_size)
         unchanged = Plan(crops, np.zeros(len(samples), np.bool_), np.ones((len(samples), 3), np.float32))
