@@ -107,6 +107,8 @@ class Move(BaseModel):
     reason: str
     output: dict[str, Any] | None = None
     """The promotion's result (as JSON): whoever is killed after the move finds here what it was about to publish."""
+    settings: Digest | None = None
+    """Digest of the gates' settings that it passed."""
 
 
 class Champion(Document):
