@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 HASH_BITS = 63  # of the 64 one is always 0
 MAX_NEIGHBOURS = 1000
+MAX_EQUAL = 16
 # Differences of two 8×8 RGB thumbnails, in grey levels and but for their brightness, that a re-encoded, resized or
 # brightened copy keeps below. On the digits 63 pairs of different images agree in their hash within 4 bits; the
 # nearest of their thumbnails differ by 9.5.
@@ -24,15 +25,41 @@ def near_pairs(phash: NDArray[np.uint64], thumbs: Thumbs, distance: int, is_new:
     """(m, 2) positions of near duplicates, each pair once, lower first, where at least one of the two is new.
 
     Near means at most `distance` differing bits, and thumbnails that agree: a hash of 63 bits alone throws small or
-    plain images together. Two hashes within d bits agree in one of d + 1 bands of bits (pigeonhole), so only images
-    that share a band are compared; in a crowded band, each with its next `MAX_NEIGHBOURS` in order of hash.
+    plain images together. Two hashes within d bits agree in one of d + 1 bands of bits (pigeonhole), so only hashes
+    that share a band are compared; in a crowded band, each with its next `MAX_NEIGHBOURS` in order. Of images with one
+    and the same hash, each is compared with `MAX_EQUAL` others: a thousand blank scans must not make a million pairs.
     """
     if distance == 0 or len(phash) < 2 or not is_new.any():
         return np.zeros((0, 2), np.int64)
-    found = [_band_pairs(phash, low, high, is_new, distance) for low, high in bands(distance)]
-    pairs = np.unique(np.concatenate(found), axis=0)
+    unique, where = np.unique(phash, return_inverse=True)
+    order = np.argsort(where, kind="stable")
+    starts = np.searchsorted(where[order], np.arange(len(unique) + 1))
+    close = np.unique(
+        np.concatenate([_band_pairs(unique, *band, distance) for band in bands(distance)]), axis=0
+    )
+    members = [order[starts[i] : starts[i + 1]] for i in np.unique(close).tolist()]
+    member_of = dict(zip(np.unique(close).tolist(), members, strict=True))
+    found = [_equal_pairs(order, where[order])]
+    for one, other in close.tolist():
+        a, b = member_of[one], member_of[other]
+        found.extend((_product(a, b[:MAX_EQUAL]), _product(b[MAX_EQUAL:], a[:MAX_EQUAL])))
+    pairs = np.concatenate(found)
+    pairs = np.sort(pairs[is_new[pairs].any(axis=1)], axis=1)
     keep = [_similar(thumbs(some[:, 0]), thumbs(some[:, 1])) for some in _chunks(pairs)]
-    return pairs[np.concatenate(keep)] if keep else pairs
+    return np.unique(pairs[np.concatenate(keep)], axis=0) if keep else pairs
+
+
+def _equal_pairs(order: NDArray[np.int64], ordered: NDArray[np.int64]) -> Pairs:
+    """Each image with the next `MAX_EQUAL` of the same hash."""
+    found = []
+    for step in range(1, MAX_EQUAL + 1):
+        same = np.flatnonzero(ordered[step:] == ordered[:-step])
+        found.append(np.stack([order[same], order[same + step]], axis=1))
+    return np.concatenate(found)
+
+
+def _product(a: NDArray[np.int64], b: NDArray[np.int64]) -> Pairs:
+    return np.stack([np.repeat(a, len(b)), np.tile(b, len(a))], axis=1)
 
 
 def bands(distance: int) -> list[tuple[int, int]]:
@@ -41,12 +68,10 @@ def bands(distance: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def _band_pairs(
-    phash: NDArray[np.uint64], low: int, high: int, is_new: NDArray[np.bool_], distance: int
-) -> Pairs:
-    """Pairs that agree in the bits [low, high) and differ in at most `distance` of all."""
-    band = (phash >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-    order = np.lexsort((phash, band))
+def _band_pairs(hashes: NDArray[np.uint64], low: int, high: int, distance: int) -> Pairs:
+    """Pairs of different hashes that agree in the bits [low, high) and differ in at most `distance` of all."""
+    band = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+    order = np.lexsort((hashes, band))
     ordered = band[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     ends = np.repeat(np.r_[starts[1:], len(ordered)], np.diff(np.r_[starts, len(ordered)]))
@@ -57,7 +82,7 @@ def _band_pairs(
         if not len(here):
             break
         a, b = order[here], order[here + step]
-        near = (np.bitwise_count(phash[a] ^ phash[b]) <= distance) & (is_new[a] | is_new[b])
+        near = np.bitwise_count(hashes[a] ^ hashes[b]) <= distance
         found.append(np.stack([np.minimum(a[near], b[near]), np.maximum(a[near], b[near])], axis=1))
     return np.concatenate(found)
 
@@ -122,31 +147,29 @@ def assign_groups(
     ):
         joined.setdefault(int(set_root), set()).add((int(its_split), int(its_group)))
     bridge = np.zeros(len(ident), np.bool_)
-    if joined:
-        by_root = {r: np.flatnonzero(is_new & (root == r)) for r in joined}
-        for set_root, anchors in joined.items():
-            members = by_root[set_root]
-            if len({its_split for its_split, _ in anchors}) > 1:
-                bridge[members] = True
-                continue
-            split[members] = next(iter(anchors))[0]
-            group[members] = min(its_group for _, its_group in anchors)
+    new = np.flatnonzero(is_new)
+    new = new[np.argsort(root[new], kind="stable")]
+    root_of_new = root[new]
+    for set_root, anchors in joined.items():
+        low, high = np.searchsorted(root_of_new, [set_root, set_root + 1])
+        members = new[low:high]
+        if len({its_split for its_split, _ in anchors}) > 1:
+            bridge[members] = True
+            continue
+        split[members] = next(iter(anchors))[0]
+        group[members] = min(its_group for _, its_group in anchors)
     return Grouped(group, split, bridge)
 
 
 def _components(num: int, pairs: Pairs) -> NDArray[np.int64]:
-    """Union-find: the smallest position of each one's component."""
-    parent = np.arange(num)
-
-    def find(x: int) -> int:
-        while parent[x] != x:
-            parent[x] = parent[parent[x]]
-            x = int(parent[x])
-        return x
-
-    for a, b in pairs.tolist():
-        low, high = sorted((find(a), find(b)))
-        parent[high] = low
-    for x in np.flatnonzero(parent != np.arange(num)).tolist():
-        parent[x] = find(x)
-    return parent
+    """The smallest position of each one's connected component: hooking and pointer jumping (Shiloach and Vishkin,
+    1982), in few rounds over whole arrays."""
+    root = np.arange(num)
+    while True:
+        a, b = root[pairs[:, 0]], root[pairs[:, 1]]
+        apart = a != b
+        if not apart.any():
+            return root
+        np.minimum.at(root, np.maximum(a, b)[apart], np.minimum(a, b)[apart])
+        while (root[root] != root).any():
+            root = root[root]
