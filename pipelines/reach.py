@@ -22,6 +22,8 @@ CHECKPOINT = re.compile(r"checkpoints/(?P<key>[0-9a-f]{64})/\d+\.json")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TREE_HEAD = b'{"conveyor":"tree"'
 MAX_TREE_BYTES = 256 << 20
+REMADE = frozenset({"shards"})
+"""What a registered model does not keep alive: it is large, and a step makes it again from what is kept."""
 
 RootKind = Literal["record", "data set", "checkpoint", "model"]
 
@@ -102,7 +104,11 @@ def checkpoint_root(store: Store, info: ObjectInfo) -> Root | None:
 
 
 def model_roots(store: Store) -> Iterator[Root]:
-    """Every JSON document of the registry, with all digests that it names."""
+    """Every JSON document of the registry, with all digests that it names.
+
+    A version's own files lie in the registry itself; what its lineage names is kept where it exists: weights to start
+    the next training from, evaluation, candidates and snapshot. Shards are not: they are made anew from the snapshot.
+    """
     for info in store.list("registry/"):
         if not info.key.endswith(".json"):
             continue
@@ -119,13 +125,14 @@ def model_roots(store: Store) -> Iterator[Root]:
 
 
 def digests_in(value: Json) -> Iterator[str]:
-    """Every string of a JSON value that is a digest."""
+    """Every string of a JSON value that is a digest, but for what is under a name in `REMADE`."""
     if isinstance(value, str):
         if DIGEST.fullmatch(value):
             yield value
     elif isinstance(value, Mapping):
-        for child in value.values():
-            yield from digests_in(child)
+        for name, child in value.items():
+            if name not in REMADE:
+                yield from digests_in(child)
     elif isinstance(value, (list, tuple)):
         for child in value:
             yield from digests_in(child)

@@ -14,6 +14,7 @@ from components.common.errors import ConveyorError, StoreError
 from components.common.progress import Reporter, make_reporter
 from components.common.records import parse_record
 from components.common.store.base import DigestMismatchError, NotFoundError, Store
+from components.promote.registry import Registry, list_registries
 from pipelines import reach
 from pipelines.commands.options import Session, store_option
 from pipelines.config import read_config
@@ -42,6 +43,7 @@ class Verified:
 
     faults: list[Fault] = field(default_factory=list)
     num_blobs: int = 0
+    num_models: int = 0
     size_bytes: int = 0
     num_roots: int = 0
 
@@ -51,6 +53,7 @@ def verify(store: Store, reporter: Reporter) -> Verified:
     result = Verified()
     roots = list(_roots(store, result))
     result.num_roots = len(roots)
+    result.faults += _models(store, result)
     blobs = Blobs(store)
     reached = reach.walk(blobs, roots)
     todo = [digest for digest in (*reached.needed_by, *reached.loosely) if digest not in reached.broken]
@@ -107,6 +110,22 @@ def _dangling(store: Store) -> Iterator[Fault]:
             yield Fault(error.what, info.key, info.key)
             continue
         yield from (Fault("missing", f"records/{step}/{key}.json", info.key) for step, key in pointed - there)
+
+
+def _models(store: Store, result: Verified) -> list[Fault]:
+    """Model files lie in the registry as they are served; each must be the one that its version names."""
+    faults = []
+    for name in list_registries(store):
+        registry = Registry(store, name)
+        for number in registry.numbers():
+            document = f"registry/{name}/versions/{number}/version.json"
+            try:
+                if registry.is_complete(number):
+                    result.size_bytes += len(registry.read_model(registry.version(number)))
+                    result.num_models += 1
+            except ConveyorError as error:
+                faults.append(Fault(_kind(error), registry.model_key(number), document))
+    return faults
 
 
 def _check(blobs: Blobs, digest: str) -> int | ConveyorError:
@@ -174,6 +193,7 @@ def _json(store: Store, result: Verified, removed: list[str]) -> str:
         "store": store.url,
         "roots": result.num_roots,
         "blobs": result.num_blobs,
+        "models": result.num_models,
         "size_bytes": result.size_bytes,
         "faults": [{"what": f.what, "name": f.name, "needed_by": f.needed_by} for f in result.faults],
         "removed": removed,
@@ -182,7 +202,8 @@ def _json(store: Store, result: Verified, removed: list[str]) -> str:
 
 
 def _text(store: Store, result: Verified, removed: list[str]) -> str:
-    whole = f"{result.num_blobs:,} blobs of {size(result.size_bytes)}"
+    models = f" and {result.num_models:,} registered models" if result.num_models else ""
+    whole = f"{result.num_blobs:,} blobs{models}, {size(result.size_bytes)}"
     if not result.faults:
         return f"{store.url} is whole: {whole}, needed by {result.num_roots:,} documents"
     lines = [f"{store.url} is damaged ({whole} are whole):"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from components.common.blobs import Blobs, blob_key
-from components.common.canonical import Json, canonical_json
+from components.common.canonical import Json, canonical_json, digest_bytes
 from components.common.records import record_name
 from components.common.store import open_store
 from components.common.store.file import FileStore
@@ -120,3 +120,37 @@ def test_the_same_on_s3(s3_store_url: str) -> None:
     store.delete(blob_key(lost[0]))
     found = verify(store, QUIET)
     assert found.faults == [Fault("damaged", bad[0], name)]
+
+
+def test_a_damaged_model_file_of_the_registry_is_named(store: FileStore) -> None:
+    data = b"an ONNX file"
+    version: Json = {
+        "kind": "model-version",
+        "version": 1,
+        "registry": "digits",
+        "number": 1,
+        "challenger": digest_bytes(b"challenger"),
+        "created": "2026-11-23T15:00:00+00:00",
+        "spec": {
+            "name": "int8",
+            "model": digest_bytes(data),
+            "size_bytes": len(data),
+            "classes": ["a", "b"],
+            "image_size": 8,
+            "stored_size": 8,
+            "channels": 1,
+            "mean": [0.5],
+            "std": [0.2],
+        },
+        "metrics": {"accuracy": 0.9},
+        "num_test": 10,
+        "lineage": {},
+    }
+    store.put("registry/digits/versions/1/version.json", canonical_json(version))
+    model = "registry/digits/versions/1/digits/1/model.onnx"
+    assert verify(store, QUIET).faults == []  # a version whose promotion was killed early has no model yet
+    store.put(model, data)
+    found = verify(store, QUIET)
+    assert (found.faults, found.num_models) == ([], 1)
+    flip_a_bit(store.root / model)
+    assert verify(store, QUIET).faults == [Fault("damaged", model, "registry/digits/versions/1/version.json")]
