@@ -66,7 +66,7 @@ def _task(step: Step, form: dict[str, Any], tasks: dict[str, Any], image: str | 
     wanted = component.component_spec.inputs or {}
     arguments = {name: channel for name, channel in form.items() if _is_parameter(wanted.get(name))}
     if _is_parameter(wanted.get("job")):
-        arguments["job"] = dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER
+        arguments["job"] = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     references = {field: tasks[upstream].outputs["reference"] for field, upstream in step.inputs.items()}
     task = component(**arguments, **references)
     task.set_display_name(step.name)

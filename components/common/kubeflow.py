@@ -17,7 +17,7 @@ from components.common.config import Override, load_config
 from components.common.failures import graceful, report_failure
 from components.common.main import run_step, write_file
 from components.common.refs import CompressedRef
-from components.common.sections import root_model, sibling_steps
+from components.common.sections import root_model, known_steps
 from components.common.step import Outcome
 from components.common.store import open_store
 from components.common.trees import Tree
@@ -104,7 +104,7 @@ def _run(
     overrides = [
         Override(key, value, f"parameter {key}") for key, value in filled.items() if value not in ("", 0)
     ]
-    whole = load_config(root_model(sibling_steps(package)), None, overrides, text=config)
+    whole = load_config(root_model(known_steps(package)), None, overrides, text=config)
     import_module(f"{package}.run")
     sources = {field: artifact.path for field, artifact in inputs.items()}
     outcome = run_step(name, package, whole, sources, run_id=as_run_id(run))

@@ -17,7 +17,7 @@ from components.common.failures import graceful, report_failure
 from components.common.progress import make_reporter
 from components.common.refs import Ref, parse_ref
 from components.common.runs import check_run_id, output_of
-from components.common.sections import RootBase, root_model, sibling_steps
+from components.common.sections import RootBase, root_model, known_steps
 from components.common.step import Outcome, StepInputs, execute
 from components.common.store import Store
 
@@ -77,7 +77,7 @@ def make_command(name: str, package: str, default_inputs: dict[str, str] | None 
         overrides = [parse_override(setting) for setting in settings]
         if store is not None:
             overrides.append(parse_override(f"store.url={json.dumps(store)}", option="--store"))
-        config = load_config(root_model(sibling_steps(package) | {name: package}), file, overrides, text=text)
+        config = load_config(root_model(known_steps(package)), file, overrides, text=text)
         chosen = default_inputs or {}
         given = dict(_split_input(value) for value in inputs)
         sources = {field: f"run:{step}" for field, step in chosen.items()} | given

@@ -57,20 +57,17 @@ def _root_model(packages: tuple[tuple[str, str], ...]) -> type[RootBase]:
     return create_model("Config", __base__=RootBase, __doc__="Settings of the whole pipeline.", **fields)
 
 
-def sibling_steps(package: str) -> dict[str, str]:
-    """Every step that lives beside `package`, itself included: a step's own command line checks a whole file.
+def known_steps(package: str) -> dict[str, str]:
+    """Every step that lives beside `components.common`, and `package`: a step's own command line checks a whole file.
 
     A wrong setting of the last step is then found by the first one, under any runner.
     """
-    parent = package.rpartition(".")[0]
-    spec = find_spec(parent)
-    folders = list(spec.submodule_search_locations or ()) if spec else []
+    family = __name__.partition(".")[0]
+    spec = find_spec(family)
+    roots = [Path(root) for root in (spec.submodule_search_locations or ())] if spec else []
     found = {}
-    for module in pkgutil.iter_modules(folders):
-        folder = next(
-            (Path(root) / module.name for root in folders if (Path(root) / module.name).is_dir()), None
-        )
-        if folder is not None and all((folder / file).is_file() for file in ("config.py", "run.py")):
-            found[module.name] = f"{parent}.{module.name}"
-    own = package.rpartition(".")[2]
-    return found | {own: package}
+    for module in pkgutil.iter_modules([str(root) for root in roots]):
+        files = [root / module.name / file for root in roots for file in ("config.py", "run.py")]
+        if sum(file.is_file() for file in files) == 2:
+            found[module.name] = f"{family}.{module.name}"
+    return found | {package.rpartition(".")[2]: package}
