@@ -23,7 +23,7 @@ class PreprocessConfig(StepConfig):
     lose nothing. auto: raw up to an image size of 64."""
     jpeg_quality: int = Field(default=95, ge=50, le=100)
     """Quality of the stored training images."""
-    shard_bytes: int = Field(default=64 * 2**20, ge=2**14)
+    shard_bytes: int = Field(default=64 * 2**20, ge=2**12)
     """Size that a shard should have; the real one depends on how well the images compress."""
     num_workers: Annotated[int | None, NotInKey] = Field(default=None, ge=1)
     """Processes that decode; unset: one for each core."""
