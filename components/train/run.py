@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from components.common.canonical import Json
+from components.common.machine import package_version
 from components.common.refs import ModelRef, ShardsRef
 from components.common.step import StepContext, StepInputs
 from components.common.store.base import Store
-from components.train import machine
 from components.train.checkpoint import newest_valid
 from components.train.config import TrainConfig
 from components.train.job import Job
 from components.train.launch import train_in_workers
+from components.train.machine import dali_version, this_machine
 from components.train.monitor import Monitor
-from components.train.resolve import Machine, ResolvedTrainConfig, resolve
+from components.train.resolve import ResolvedTrainConfig, resolve
 
 NAME = "train"
 
@@ -28,23 +29,14 @@ class Inputs(StepInputs):
     """A model whose weights are the start, wherever names and shapes fit."""
 
 
-def this_machine() -> Machine:
-    return Machine(
-        cores=machine.num_cores(),
-        gpus=machine.num_gpus(),
-        horovod=machine.has_horovod(),
-        dali=machine.dali_version() is not None,
-    )
-
-
 def depends_on(config: TrainConfig, inputs: Inputs, store: Store) -> dict[str, Json]:  # noqa: ARG001 - every step has it
     """The same settings give other bits with another world size, engine, device, thread count or build."""
     placement = resolve(config, inputs.shards, this_machine()).placement
     builds: dict[str, Json] = {
-        "torch": machine.package_version("torch"),
-        "torchvision": machine.package_version("torchvision"),
-        "dali": machine.dali_version() if placement.backend.startswith("dali") else None,
-        "horovod": machine.package_version("horovod") if placement.engine == "horovod" else None,
+        "torch": package_version("torch"),
+        "torchvision": package_version("torchvision"),
+        "dali": dali_version() if placement.backend.startswith("dali") else None,
+        "horovod": package_version("horovod") if placement.engine == "horovod" else None,
     }
     return {"placement": placement.model_dump(mode="json"), "builds": builds}
 

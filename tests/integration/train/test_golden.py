@@ -21,9 +21,9 @@ from components.train.config import TrainConfig
 from support.synthetic_shards import make_shards
 
 GOLDEN = Path(__file__).with_name("golden.json")
-# Sums in another order, as another CPU's kernels take them, move these losses in the sixth digit; a real change moves
-# them in the second.
-TOLERANCE = 1e-3
+# Seen: kernels of another instruction set (ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41) move the last losses by
+# up to 0.1 %, since rounding grows over the steps.
+TOLERANCE = 4e-3
 CASES = {
     "sgd": {"gradient_clip": 5.0},
     "adamw": {"optimizer": "adamw", "ema_decay": None, "class_weighting": "balanced", "label_smoothing": 0.0},

@@ -60,7 +60,7 @@ def plain_augment(**changes):
 def test_looking_for_a_finished_training_imports_no_torch():
     code = (
         "import sys; import components.train.run, components.train.config;"
-        "components.train.run.this_machine(); components.train.config.TrainConfig(model='resnet50');"
+        "components.train.machine.this_machine(); components.train.config.TrainConfig(model='resnet50');"
         "sys.exit('torch' in sys.modules or 'nvidia.dali' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
