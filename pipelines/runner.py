@@ -66,10 +66,10 @@ def _finish(run: Run, store: Store, reporter: Reporter) -> None:
         return
     try:
         from pipelines.report import write_run_report
-    except ModuleNotFoundError:
-        return
-    try:
-        run.report = write_run_report(store, run.run_id, run.outcomes)
+
+        run.report = write_run_report(
+            store, run.run_id, run.outcomes, failed_step=run.failed_step, error=run.error
+        )
     except Exception as error:  # noqa: BLE001
         reporter.warning("the report could not be written", error=str(explain(error)))
 

@@ -17,7 +17,7 @@ from components.common.config import Override, load_config
 from components.common.failures import graceful, report_failure
 from components.common.main import run_step, write_file
 from components.common.refs import CompressedRef
-from components.common.sections import root_model, known_steps
+from components.common.sections import known_steps, root_model
 from components.common.step import Outcome
 from components.common.store import open_store
 from components.common.trees import Tree

@@ -17,7 +17,7 @@ from components.common.failures import graceful, report_failure
 from components.common.progress import make_reporter
 from components.common.refs import Ref, parse_ref
 from components.common.runs import check_run_id, output_of
-from components.common.sections import RootBase, root_model, known_steps
+from components.common.sections import RootBase, known_steps, root_model
 from components.common.step import Outcome, StepInputs, execute
 from components.common.store import Store
 

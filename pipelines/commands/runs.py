@@ -9,7 +9,6 @@ import click
 from components.common.errors import InputError
 from components.common.runs import list_runs
 from components.common.store import Store
-from components.common.store.base import NotFoundError
 from pipelines.commands.options import Session, store_option
 from pipelines.config import read_config
 from pipelines.runner import read_result
@@ -76,19 +75,13 @@ def report(
     opened = read_config(session.graph, file, (), {"store": store}).store.open()
     run_id = run_id or _latest(opened)
     name = f"runs/{run_id}/report.html"
-    try:
-        data, _ = opened.read(name)
-    except NotFoundError:
-        known = list_runs(opened)
-        raise InputError(
-            f"the run {run_id} has no report" if run_id in known else f"there is no run called {run_id}",
-            where=opened.url,
-            expected=f"one of {', '.join(known[-5:])}" if known and run_id not in known else None,
-            todo="a report is written once the model has been evaluated"
-            if run_id in known
-            else "see conveyor runs",
-        ) from None
+    if opened.stat(name) is None:
+        # A run that was killed, or that Kubeflow or plain Jobs did, has results but nobody who wrote its report.
+        from pipelines.report import write_run_report
+
+        write_run_report(opened, run_id)
     if output is not None:
+        data, _ = opened.read(name)
         output.write_bytes(data)
         click.echo(str(output))
         return

@@ -209,4 +209,4 @@ def test_runs_of_an_empty_store(conveyor: Command) -> None:
 def test_a_report_of_a_run_that_is_not_there(conveyor: Command) -> None:
     status, _, err = conveyor("report", "none")
     assert status == 2
-    assert "there is no run called none" in err
+    assert "there is no such run" in err
