@@ -15,7 +15,7 @@ from components.common.blobs import Blobs
 from components.common.refs import EvaluationRef, ModelRef, ShardsRef, SnapshotRef, Split
 from components.common.store import Store, open_store
 from components.common.trees import Tree
-from components.data.index import INDEX_NAME, write_index
+from components.data.index import INDEX_NAME, SCHEMA
 from components.data.shards import Sample, npy_header, write_shard
 
 SIDE = 16
@@ -160,7 +160,9 @@ def write_shards(
                     "group": str(i),
                 }
             )
-    entries[INDEX_NAME] = blobs.put(write_index(rows))
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink)
+    entries[INDEX_NAME] = blobs.put(sink.getvalue())
     train = images[[own == "train" for own in splits]] / 255
     counts = np.bincount(labels[[own == "train" for own in splits]], minlength=len(snapshot.classes))
     return ShardsRef(
