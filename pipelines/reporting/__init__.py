@@ -1,0 +1,1 @@
+"""The run's report: what each step left, told as one page."""
