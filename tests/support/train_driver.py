@@ -6,7 +6,7 @@ Reads `{"config": ..., "shards": ...}` from stdin; prints the resulting referenc
 import json
 import sys
 
-from components.common.canonical import canonical_json
+from components.common.canonical import Json, canonical_json
 from components.common.failures import graceful, report_failure
 from components.common.progress import make_reporter
 from components.common.refs import ShardsRef
@@ -27,7 +27,11 @@ def main() -> int:
             )
     except BaseException as error:  # noqa: BLE001 - as the command line does
         return report_failure(error)
-    result = {"output": outcome.output.to_value(), "key": outcome.key, "measured": dict(outcome.measurements)}
+    result: dict[str, Json] = {
+        "output": outcome.output.to_value(),
+        "key": outcome.key,
+        "measured": dict(outcome.measurements),
+    }
     sys.stdout.write(canonical_json(result).decode())
     return 0
 

@@ -7,6 +7,7 @@ why in the commit.
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,13 +25,13 @@ GOLDEN = Path(__file__).with_name("golden.json")
 # Seen: kernels of another instruction set (ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41) move the last losses by
 # up to 0.1 %, since rounding grows over the steps.
 TOLERANCE = 4e-3
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "sgd": {"gradient_clip": 5.0},
     "adamw": {"optimizer": "adamw", "ema_decay": None, "class_weighting": "balanced", "label_smoothing": 0.0},
 }
 
 
-def blocks(num: int, salt: int):
+def blocks(num: int, salt: int) -> tuple[Any, Any]:
     """Integer arithmetic only, so that every machine makes the same pixels: a bright quadrant is the class."""
     index = np.arange(num * 64, dtype=np.uint64).reshape(num, 8, 8)
     noise = ((index * 2654435761 + salt * 40503) >> 7) % 160
@@ -42,7 +43,7 @@ def blocks(num: int, salt: int):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_losses_are_the_golden_ones(tmp_path, case):
+def test_losses_are_the_golden_ones(tmp_path: Path, case: str) -> None:
     store = open_store(str(tmp_path / "store"))
     blobs = Blobs(store)
     shards = make_shards(blobs, {"train": blocks(96, 1), "val": blocks(32, 2), "test": blocks(8, 3)}, 4)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,19 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ShardsRef]:
     return folder, striped_shards(Blobs(open_store(str(folder))))
 
 
+StartTraining = Callable[..., Any]
+"""conftest's fixture; test modules do not import one another."""
+
+
 def copy_of(stored: tuple[Path, ShardsRef], path: Path) -> Path:
     shutil.copytree(stored[0], path)
     return path
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_killed_workers_and_killed_groups_leave_no_trace(start_training, stored, tmp_path, case):
+def test_killed_workers_and_killed_groups_leave_no_trace(
+    start_training: StartTraining, stored: tuple[Path, ShardsRef], tmp_path: Path, case: dict[str, Any]
+) -> None:
     shards, settings = stored[1], {**COMMON, **case}
     undisturbed = start_training(copy_of(stored, tmp_path / "whole"), shards, **settings).result()
 
@@ -68,7 +75,9 @@ def test_killed_workers_and_killed_groups_leave_no_trace(start_training, stored,
     assert undisturbed["measured"]["resumed_from"] == []
 
 
-def test_one_process_killed_at_several_points(start_training, stored, tmp_path):
+def test_one_process_killed_at_several_points(
+    start_training: StartTraining, stored: tuple[Path, ShardsRef], tmp_path: Path
+) -> None:
     shards, settings = stored[1], {**COMMON, "engine": "inline", "ema_decay": None, "gradient_clip": 1.0}
     undisturbed = start_training(copy_of(stored, tmp_path / "whole"), shards, **settings).result()
     store = copy_of(stored, tmp_path / "killed")
@@ -81,7 +90,9 @@ def test_one_process_killed_at_several_points(start_training, stored, tmp_path):
     assert result["measured"]["resumed_from"][0] >= 90
 
 
-def test_workers_die_with_a_killed_launcher(start_training, stored, tmp_path):
+def test_workers_die_with_a_killed_launcher(
+    start_training: StartTraining, stored: tuple[Path, ShardsRef], tmp_path: Path
+) -> None:
     training = start_training(
         copy_of(stored, tmp_path / "store"), stored[1], **{**COMMON, "engine": "ddp", "workers": 2}
     )
@@ -93,7 +104,9 @@ def test_workers_die_with_a_killed_launcher(start_training, stored, tmp_path):
     assert not alive
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(start_training, stored, tmp_path):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    start_training: StartTraining, stored: tuple[Path, ShardsRef], tmp_path: Path
+) -> None:
     shards, settings = stored[1], {**COMMON, "engine": "inline"}
     undisturbed = start_training(copy_of(stored, tmp_path / "whole"), shards, **settings).result()
     store = copy_of(stored, tmp_path / "killed")
@@ -108,7 +121,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(start_training, store
 
 
 @needs_horovod
-def test_the_sample_stream_does_not_depend_on_the_world_size(start_training, stored, tmp_path):
+def test_the_sample_stream_does_not_depend_on_the_world_size(
+    start_training: StartTraining, stored: tuple[Path, ShardsRef], tmp_path: Path
+) -> None:
     seen = {}
     for workers, engine in ((1, "inline"), (2, "horovod"), (3, "ddp")):
         trace = tmp_path / f"trace-{workers}"
@@ -131,7 +146,9 @@ def test_the_sample_stream_does_not_depend_on_the_world_size(start_training, sto
 
 
 @needs_horovod
-def test_horovod_and_ddp_train_the_same_weights(start_training, stored, tmp_path):
+def test_horovod_and_ddp_train_the_same_weights(
+    start_training: StartTraining, stored: tuple[Path, ShardsRef], tmp_path: Path
+) -> None:
     weights = [
         start_training(
             copy_of(stored, tmp_path / engine),

@@ -1,5 +1,9 @@
+from pathlib import Path
+from typing import Any, Literal
+
 import pytest
 import torch
+from torch import nn
 
 from components.common.blobs import Blobs
 from components.common.errors import InputError, StoreError
@@ -12,14 +16,14 @@ from components.models.weights import decode_weights, encode_weights, load_model
 from support.synthetic_shards import striped_shards
 
 
-def build(name, size, channels=3, classes=5):
+def build(name: str, size: int, channels: Literal[1, 3] = 3, classes: int = 5) -> Any:
     torch.manual_seed(0)
     return build_model(name, num_classes=classes, channels=channels, image_size=size)
 
 
 @pytest.mark.parametrize("size", [8, 12, 16, 28, 32, 48, 64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_lenet_takes_every_small_size(size, channels):
+def test_lenet_takes_every_small_size(size: int, channels: Literal[1, 3]) -> None:
     model = build("lenet", size, channels)
     assert model(torch.zeros(2, channels, size, size)).shape == (2, 5)
     last = [module for module in model if isinstance(module, torch.nn.Conv2d)][-1]
@@ -27,7 +31,7 @@ def test_lenet_takes_every_small_size(size, channels):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_resnet_keeps_the_resolution_of_small_images(channels):
+def test_a_resnet_keeps_the_resolution_of_small_images(channels: Literal[1, 3]) -> None:
     small, large = build("resnet18", 32, channels), build("resnet18", 65, channels)
     assert (small.conv1.kernel_size, small.conv1.stride) == ((3, 3), (1, 1))
     assert isinstance(small.maxpool, torch.nn.Identity)
@@ -37,17 +41,17 @@ def test_a_resnet_keeps_the_resolution_of_small_images(channels):
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5"])
-def test_torchvision_networks_take_grey_images(name):
+def test_torchvision_networks_take_grey_images(name: str) -> None:
     model = build(name, 64, channels=1).eval()
     check_fits(model, name, channels=1, image_size=64)
     assert model(torch.zeros(1, 1, 64, 64)).shape == (1, 5)
 
 
-def test_googlenet_has_no_side_branches():
+def test_googlenet_has_no_side_branches() -> None:
     assert isinstance(build("googlenet", 64).train()(torch.zeros(2, 3, 64, 64)), torch.Tensor)
 
 
-def test_the_names_are_torchvisions():
+def test_the_names_are_torchvisions() -> None:
     from components.common.torchvision_compat import import_torchvision
 
     models = import_torchvision().models
@@ -57,7 +61,7 @@ def test_the_names_are_torchvisions():
 @pytest.mark.parametrize(
     ("wrong", "near"), [("resnet19", "resnet18"), ("ResNet-50", "resnet50"), ("lenet5", "lenet")]
 )
-def test_an_unknown_name_is_refused_with_the_nearest(wrong, near):
+def test_an_unknown_name_is_refused_with_the_nearest(wrong: str, near: str) -> None:
     with pytest.raises(InputError) as caught:
         build(wrong, 32)
     assert caught.value.todo == f"did you mean {near}?"
@@ -65,19 +69,19 @@ def test_an_unknown_name_is_refused_with_the_nearest(wrong, near):
     assert check_name(near) == near
 
 
-def test_images_that_are_too_small_are_refused():
+def test_images_that_are_too_small_are_refused() -> None:
     with pytest.raises(InputError, match="alexnet cannot take images of 16×16"):
         check_fits(build("alexnet", 16), "alexnet", channels=3, image_size=16)
     with pytest.raises(InputError, match="vit_b_16 cannot take"):
         build("vit_b_16", 28)
 
 
-def test_the_seed_alone_decides_the_weights():
+def test_the_seed_alone_decides_the_weights() -> None:
     first, second = build("lenet", 8), build("lenet", 8)
     assert encode_weights(first.state_dict()) == encode_weights(second.state_dict())
 
 
-def test_weights_survive_and_equal_weights_are_equal_bytes():
+def test_weights_survive_and_equal_weights_are_equal_bytes() -> None:
     weights = build("lenet", 8).state_dict()
     data = encode_weights(weights)
     assert encode_weights(dict(reversed(list(weights.items())))) == data
@@ -87,7 +91,7 @@ def test_weights_survive_and_equal_weights_are_equal_bytes():
         decode_weights(data[:-8], where="here")
 
 
-def test_a_warm_start_copies_what_fits():
+def test_a_warm_start_copies_what_fits() -> None:
     old, new = build("lenet", 8, channels=1, classes=4), build("lenet", 8, channels=1, classes=6)
     with torch.no_grad():
         for value in old.parameters():
@@ -100,7 +104,7 @@ def test_a_warm_start_copies_what_fits():
 
 
 @pytest.fixture
-def saved(tmp_path):
+def saved(tmp_path: Path) -> tuple[Blobs, nn.Module, ModelRef]:
     blobs = Blobs(open_store(str(tmp_path)))
     shards = striped_shards(blobs, train=8, val=4, test=4)
     model = build("lenet", 8, channels=1, classes=4)
@@ -118,7 +122,7 @@ def saved(tmp_path):
     return blobs, model, ref
 
 
-def test_a_saved_model_is_loaded_ready_to_predict(saved):
+def test_a_saved_model_is_loaded_ready_to_predict(saved: tuple[Blobs, nn.Module, ModelRef]) -> None:
     blobs, model, ref = saved
     state = torch.get_rng_state()
     loaded = load_model(ref, blobs)
@@ -134,7 +138,7 @@ def test_a_saved_model_is_loaded_ready_to_predict(saved):
     }
 
 
-def test_weights_of_another_network_are_refused(saved):
+def test_weights_of_another_network_are_refused(saved: tuple[Blobs, nn.Module, ModelRef]) -> None:
     blobs, _, ref = saved
     other = ModelRef.model_validate_json(ref.to_json().replace(b'"lenet"', b'"resnet18"'))
     with pytest.raises(StoreError, match="do not fit the network resnet18"):

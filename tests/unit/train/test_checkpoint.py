@@ -1,12 +1,15 @@
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from components.common.blobs import Blobs
 from components.common.errors import StoreError
-from components.common.store import open_store
+from components.common.store import Store, open_store
 from components.common.trees import Tree
 from components.train.checkpoint import (
+    Checkpoint,
     CheckpointWriter,
     list_checkpoints,
     newest_valid,
@@ -19,11 +22,11 @@ KEY = "ab" * 32
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store"))
 
 
-def write(store, *steps, keep=2):
+def write(store: Store, *steps: int, keep: int = 2) -> None:
     for step in steps:
         write_checkpoint(
             store,
@@ -36,12 +39,12 @@ def write(store, *steps, keep=2):
         )
 
 
-def newest(store):
-    warnings = []
+def newest(store: Store) -> tuple[Checkpoint | None, list[str]]:
+    warnings: list[str] = []
     return newest_valid(store, Blobs(store), KEY, warnings.append), warnings
 
 
-def test_the_newest_few_are_kept_and_the_newest_is_found(store):
+def test_the_newest_few_are_kept_and_the_newest_is_found(store: Store) -> None:
     write(store, 5, 20, 100)
     assert [name.rpartition("/")[2] for name in list_checkpoints(store, KEY)] == [
         "00000100.json",
@@ -54,14 +57,15 @@ def test_the_newest_few_are_kept_and_the_newest_is_found(store):
     assert read_checkpoint(Blobs(store), found.tree) == (b"state 100", {"step": 100})
 
 
-def test_none_is_no_error(store):
+def test_none_is_no_error(store: Store) -> None:
     assert newest(store) == (None, [])
 
 
 @pytest.mark.parametrize("damage", ["pointer", "tree", "state", "missing"])
-def test_damage_falls_back_to_the_one_before_and_says_so(store, tmp_path, damage):
+def test_damage_falls_back_to_the_one_before_and_says_so(store: Store, tmp_path: Path, damage: str) -> None:
     write(store, 1, 2)
     found, _ = newest(store)
+    assert found is not None
     root = tmp_path / "store"
     if damage == "pointer":
         (root / found.name).write_bytes(b"{")
@@ -83,7 +87,7 @@ def test_damage_falls_back_to_the_one_before_and_says_so(store, tmp_path, damage
     assert "00000002.json is damaged" in warnings[0]
 
 
-def test_what_was_damaged_ahead_does_not_crowd_out_what_is_whole(store, tmp_path):
+def test_what_was_damaged_ahead_does_not_crowd_out_what_is_whole(store: Store, tmp_path: Path) -> None:
     write(store, 10, 20)
     (tmp_path / "store" / list_checkpoints(store, KEY)[0]).write_bytes(b"{")
     write(store, 15, keep=1)
@@ -93,30 +97,32 @@ def test_what_was_damaged_ahead_does_not_crowd_out_what_is_whole(store, tmp_path
     assert not warnings
 
 
-def test_all_can_be_removed(store):
+def test_all_can_be_removed(store: Store) -> None:
     write(store, 1, 2)
     remove_checkpoints(store, KEY)
     assert list_checkpoints(store, KEY) == []
 
 
 class Recorder:
-    def __init__(self, error=None):
-        self.written, self.warnings, self.error = [], [], error
+    def __init__(self, error: Exception | None = None) -> None:
+        self.written: list[tuple[int, Any, Any]] = []
+        self.warnings: list[str] = []
+        self.error = error
         self.go, self.began = threading.Event(), threading.Event()
 
-    def write(self, step, tensors, progress):
+    def write(self, step: int, tensors: dict[str, Any], progress: Any) -> None:
         self.began.set()
         assert self.go.wait(30)
         if self.error:
             raise self.error
         self.written.append((step, tensors, progress))
 
-    def writer(self, **options):
-        defaults = {"interval_s": 0.0, "interval_steps": None, "start_step": 0}
+    def writer(self, **options: Any) -> CheckpointWriter:
+        defaults: dict[str, Any] = {"interval_s": 0.0, "interval_steps": None, "start_step": 0}
         return CheckpointWriter(self.write, warn=self.warnings.append, **(defaults | options))
 
 
-def test_one_at_a_time_and_never_in_the_way():
+def test_one_at_a_time_and_never_in_the_way() -> None:
     recorder = Recorder()
     writer = recorder.writer()
     assert writer.due(1)
@@ -129,7 +135,7 @@ def test_one_at_a_time_and_never_in_the_way():
     assert [step for step, _, _ in recorder.written] == [1]
 
 
-def test_steps_between_two():
+def test_steps_between_two() -> None:
     recorder = Recorder()
     recorder.go.set()
     writer = recorder.writer(interval_steps=10, start_step=100)
@@ -140,7 +146,7 @@ def test_steps_between_two():
     assert writer.due(120)
 
 
-def test_a_failed_write_warns_and_the_next_is_tried():
+def test_a_failed_write_warns_and_the_next_is_tried() -> None:
     recorder = Recorder(StoreError("the disk of the store is full"))
     recorder.go.set()
     writer = recorder.writer()
@@ -151,5 +157,5 @@ def test_a_failed_write_warns_and_the_next_is_tried():
     assert writer.due(8)
 
 
-def test_no_checkpoint_before_the_interval_has_passed():
+def test_no_checkpoint_before_the_interval_has_passed() -> None:
     assert not Recorder().writer(interval_s=1000.0).due(10**6)

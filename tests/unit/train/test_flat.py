@@ -1,29 +1,31 @@
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from components.models.architectures import lenet
 from components.train.flat import FlatModel
 from components.train.optimizers import make_optimizer
 
 
-def network():
+def network() -> nn.Sequential:
     torch.manual_seed(0)
     return lenet(4, 1, 8)
 
 
-def train_step(model, images, labels):
+def train_step(model: Any, images: Tensor, labels: Tensor) -> None:
     torch.manual_seed(7)  # dropout
     nn.functional.cross_entropy(model(images), labels).backward()
 
 
 @pytest.fixture
-def batch():
+def batch() -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(1)
     return torch.randn(6, 1, 8, 8, generator=random), torch.arange(6) % 4
 
 
-def test_flattening_changes_nothing_and_loses_nothing(batch):
+def test_flattening_changes_nothing_and_loses_nothing(batch: tuple[Tensor, Tensor]) -> None:
     plain, flat = network(), FlatModel(network())
     assert flat.parameters.numel() == sum(value.numel() for value in plain.parameters())
     assert torch.equal(plain.eval()(batch[0]), flat.model.eval()(batch[0]))
@@ -33,19 +35,20 @@ def test_flattening_changes_nothing_and_loses_nothing(batch):
         assert torch.equal(named[name], value)
 
 
-def test_gradients_and_running_statistics_land_in_the_flat_tensors(batch):
+def test_gradients_and_running_statistics_land_in_the_flat_tensors(batch: tuple[Tensor, Tensor]) -> None:
     plain, flat = network(), FlatModel(network())
     train_step(plain.train(), *batch)
     train_step(flat.model.train(), *batch)
     gradients = flat.named(flat.gradients, flat.buffers)
     for name, value in plain.named_parameters():
+        assert value.grad is not None
         assert torch.equal(gradients[name], value.grad)
-    for name, value in plain.named_buffers():
-        assert torch.equal(gradients[name], value)
+    for name, buffer in plain.named_buffers():
+        assert torch.equal(gradients[name], buffer)
     assert flat.statistics.tolist() == [0, 0, 0]
 
 
-def test_what_decays_comes_first():
+def test_what_decays_comes_first() -> None:
     flat = FlatModel(network())
     shapes = flat.layout.shapes
     matrices = [shape for shape in shapes if len(shape) > 1]
@@ -65,7 +68,9 @@ def test_what_decays_comes_first():
         ("adamw", {"momentum": 0.0}, lambda groups: torch.optim.AdamW(groups, lr=0.1)),
     ],
 )
-def test_the_optimizers_follow_torch(batch, name, options, theirs):
+def test_the_optimizers_follow_torch(
+    batch: tuple[Tensor, Tensor], name: str, options: Any, theirs: Any
+) -> None:
     plain, flat = network().train(), FlatModel(network().train())
     own = make_optimizer(name, flat.parameters, num_decayed=flat.num_decayed, weight_decay=0.01, **options)
     decayed = [value for value in plain.parameters() if value.ndim > 1]

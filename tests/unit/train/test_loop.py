@@ -1,9 +1,11 @@
 """The training step over several ranks, played in one process."""
 
 import threading
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from components.common.errors import StepError
 from components.models.architectures import lenet
@@ -23,31 +25,33 @@ class Threads(Collective):
     def __init__(self, rank: int, group: "Group") -> None:
         self.rank, self.world_size, self.group = rank, group.size, group
 
-    def all_reduce_sum_(self, tensor):
+    def all_reduce_sum_(self, tensor: Tensor) -> None:
         self.group.parts[self.rank] = tensor.clone()
         self.group.barrier.wait()
-        total = sum(self.group.parts[rank] for rank in range(self.world_size))
+        total = torch.stack([self.group.parts[rank] for rank in range(self.world_size)]).sum(dim=0)
         self.group.barrier.wait()
         tensor.copy_(total)
 
-    def broadcast_(self, tensor):
+    def broadcast_(self, tensor: Tensor) -> None:
         raise NotImplementedError
 
-    def barrier(self):
+    def barrier(self) -> None:
         self.group.barrier.wait()
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
 class Group:
     def __init__(self, size: int) -> None:
-        self.size, self.parts, self.barrier = size, {}, threading.Barrier(size, timeout=60)
+        self.size = size
+        self.parts: dict[int, Tensor] = {}
+        self.barrier = threading.Barrier(size, timeout=60)
 
 
-def recipe(**changes) -> Recipe:
+def recipe(**changes: Any) -> Recipe:
     config = TrainConfig()
-    fields = {
+    fields: dict[str, Any] = {
         "model": "lenet",
         "epochs": 4,
         "batch_size": 6,
@@ -83,7 +87,7 @@ def new_state(recipe: Recipe) -> TrainingState:
     return TrainingState(flat, optimizer, ema_decay=recipe.ema_decay, keep_best=recipe.keep == "best")
 
 
-def batches(num: int):
+def batches(num: int) -> list[tuple[Tensor, Tensor]]:
     random = torch.Generator().manual_seed(3)
     return [(torch.randn(6, 1, 8, 8, generator=random), torch.arange(6) % 4) for _ in range(num)]
 
@@ -111,7 +115,7 @@ def train(world_size: int, parts: list[slice], recipe: Recipe, num: int = 4) -> 
     return states
 
 
-def test_an_empty_part_takes_part_and_changes_nothing():
+def test_an_empty_part_takes_part_and_changes_nothing() -> None:
     alone = train(1, [slice(0, 6)], recipe())[0]
     both = train(2, [slice(0, 6), slice(6, 6)], recipe())
     for state in both:
@@ -121,14 +125,14 @@ def test_an_empty_part_takes_part_and_changes_nothing():
             assert torch.equal(state.flat.integers[name], value)
 
 
-def test_all_ranks_hold_the_same_numbers_after_uneven_parts():
+def test_all_ranks_hold_the_same_numbers_after_uneven_parts() -> None:
     first, second = train(2, [slice(0, 2), slice(2, 6)], recipe(gradient_clip=0.1))
     assert torch.equal(first.flat.parameters, second.flat.parameters)
     assert torch.equal(first.flat.buffers, second.flat.buffers)
     assert torch.equal(first.candidate()[1], second.candidate()[1])
 
 
-def test_an_uneven_split_is_the_mean_over_the_whole_batch():
+def test_an_uneven_split_is_the_mean_over_the_whole_batch() -> None:
     """Without batch norm in training, parts of any size give the gradient of the whole batch."""
     found = {}
     for name, parts in {"even": [slice(0, 3), slice(3, 6)], "uneven": [slice(0, 1), slice(1, 6)]}.items():
@@ -136,7 +140,14 @@ def test_an_uneven_split_is_the_mean_over_the_whole_batch():
         states = [new_state(recipe()) for _ in range(2)]
         images, labels = batches(1)[0]
 
-        def work(rank, states=states, group=group, parts=parts, images=images, labels=labels):
+        def work(
+            rank: int,
+            states: list[TrainingState] = states,
+            group: "Group" = group,
+            parts: list[slice] = parts,
+            images: Tensor = images,
+            labels: Tensor = labels,
+        ) -> None:
             step = TrainStep(states[rank], recipe(), Threads(rank, group), class_weights=None, device="cpu")
             states[rank].flat.model.eval()
             step(0, images[parts[rank]], labels[parts[rank]])
@@ -151,10 +162,12 @@ def test_an_uneven_split_is_the_mean_over_the_whole_batch():
     assert found["even"].statistics[2] == found["uneven"].statistics[2] == 6
 
 
-def run_loop(chosen: Recipe, accuracies: list[float], state: TrainingState | None = None, start: int = 0):
+def run_loop(
+    chosen: Recipe, accuracies: list[float], state: TrainingState | None = None, start: int = 0
+) -> tuple[TrainingState, list[dict[str, float]]]:
     state = state or new_state(chosen)
     answers = iter(accuracies)
-    epochs = []
+    epochs: list[dict[str, float]] = []
     loop = Loop(
         TrainStep(state, chosen, Inline(), class_weights=None, device="cpu"),
         validate=lambda: (1.0, next(answers)),
@@ -167,7 +180,7 @@ def run_loop(chosen: Recipe, accuracies: list[float], state: TrainingState | Non
     return state, epochs
 
 
-def test_early_stopping_keeps_the_best_weights():
+def test_early_stopping_keeps_the_best_weights() -> None:
     chosen = recipe(epochs=6, keep="best", early_stopping=EarlyStoppingConfig(patience=2))
     state, epochs = run_loop(chosen, [0.5, 0.8, 0.8, 0.7, 0.9, 0.9])
     assert [entry["val_accuracy"] for entry in epochs] == [0.5, 0.8, 0.8, 0.7]
@@ -178,17 +191,17 @@ def test_early_stopping_keeps_the_best_weights():
     assert all(torch.equal(state.result()[name], value) for name, value in floats.items())
 
 
-def test_a_loss_that_is_no_number_ends_the_training():
+def test_a_loss_that_is_no_number_ends_the_training() -> None:
     with pytest.raises(StepError, match="diverged") as caught:
         run_loop(recipe(learning_rate=1e30, warmup_steps=0), [0.5] * 4)
     assert "learning_rate" in (caught.value.todo or "")
 
 
-def test_a_restored_state_goes_on_bit_for_bit():
+def test_a_restored_state_goes_on_bit_for_bit() -> None:
     chosen = recipe(epochs=4, keep="best", optimizer="adamw")
     whole, _ = run_loop(chosen, [0.5, 0.6, 0.7, 0.6])
     # Stopped in the middle of an epoch.
-    first, step = new_state(chosen), None
+    first = new_state(chosen)
     step = TrainStep(first, chosen, Inline(), class_weights=None, device="cpu")
     loop = Loop(
         step,
@@ -207,13 +220,13 @@ def test_a_restored_state_goes_on_bit_for_bit():
     assert all(torch.equal(resumed.tensors()[name], value) for name, value in whole.tensors().items())
 
 
-def test_a_checkpoint_of_another_network_is_refused():
+def test_a_checkpoint_of_another_network_is_refused() -> None:
     state = new_state(recipe())
     with pytest.raises(StepError, match="another network"):
         state.load(state.tensors(), {**state.describe(), "layout": "sha256:other"}, where="here")
 
 
-def test_determinism_puts_back_what_it_changed():
+def test_determinism_puts_back_what_it_changed() -> None:
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()
     with deterministic(threads=1, device="cpu"):
         assert torch.get_num_threads() == 1

@@ -1,3 +1,5 @@
+from typing import Any, Literal
+
 import pytest
 
 from components.common.errors import InputError
@@ -9,7 +11,9 @@ DIGEST = "sha256:" + "0" * 64
 TWO_CORES = Machine(cores=2, gpus=0, horovod=True, dali=True)
 
 
-def shards(num=1400, size=8, channels=1, counts=None) -> ShardsRef:
+def shards(
+    num: int = 1400, size: int = 8, channels: Literal[1, 3] = 1, counts: tuple[int, ...] | None = None
+) -> ShardsRef:
     counts = counts or (num // 2, num - num // 2)
     return ShardsRef(
         tree=DIGEST,
@@ -26,11 +30,11 @@ def shards(num=1400, size=8, channels=1, counts=None) -> ShardsRef:
     )
 
 
-def machine(**changes) -> Machine:
+def machine(**changes: Any) -> Machine:
     return Machine(**(TWO_CORES.model_dump() | changes))
 
 
-def test_small_sets_train_small_and_long_large_ones_short():
+def test_small_sets_train_small_and_long_large_ones_short() -> None:
     digits = resolve(TrainConfig(), shards(), TWO_CORES)
     assert digits.recipe.model == "lenet"
     assert (digits.recipe.batch_size, digits.recipe.steps_per_epoch) == (64, 21)
@@ -46,7 +50,7 @@ def test_small_sets_train_small_and_long_large_ones_short():
     assert (photos.recipe.model, photos.recipe.batch_size, photos.recipe.epochs) == ("resnet18", 32, 30)
 
 
-def test_what_is_set_is_kept():
+def test_what_is_set_is_kept() -> None:
     config = TrainConfig(
         model="resnet34", epochs=3, batch_size=10, learning_rate=0.5, workers=2, engine="ddp", threads=3
     )
@@ -56,36 +60,36 @@ def test_what_is_set_is_kept():
     assert (placement.world_size, placement.engine, placement.threads) == (2, "ddp", 3)
 
 
-def test_the_learning_rate_follows_the_batch():
+def test_the_learning_rate_follows_the_batch() -> None:
     rates = [
         resolve(TrainConfig(batch_size=size), shards(), TWO_CORES).recipe.learning_rate for size in (32, 64)
     ]
     assert rates == [0.05, 0.1]
 
 
-def test_a_gpu_is_used_with_all_its_kin():
+def test_a_gpu_is_used_with_all_its_kin() -> None:
     found = resolve(TrainConfig(), shards(56_000, 28), machine(gpus=4, cores=64))
     assert (found.placement.device, found.placement.world_size, found.recipe.model) == ("cuda", 4, "resnet18")
     forced = resolve(TrainConfig(device="cpu"), shards(), machine(gpus=4, cores=64))
     assert forced.placement.device == "cpu"
 
 
-def test_without_horovod_torch_joins_and_without_dali_torchvision_loads():
+def test_without_horovod_torch_joins_and_without_dali_torchvision_loads() -> None:
     found = resolve(TrainConfig(workers=2), shards(), machine(horovod=False, dali=False)).placement
     assert (found.engine, found.backend) == ("ddp", "torchvision")
 
 
-def test_early_stopping_keeps_the_best():
+def test_early_stopping_keeps_the_best() -> None:
     config = TrainConfig(early_stopping=EarlyStoppingConfig(patience=3))
     assert resolve(config, shards(), TWO_CORES).recipe.keep == "best"
 
 
-def test_rare_classes_weigh_more():
+def test_rare_classes_weigh_more() -> None:
     assert resolve(TrainConfig(), shards(counts=(1200, 200)), TWO_CORES).recipe.class_weighting == "balanced"
     assert resolve(TrainConfig(), shards(counts=(900, 500)), TWO_CORES).recipe.class_weighting == "none"
 
 
-def test_a_batch_is_never_larger_than_the_data():
+def test_a_batch_is_never_larger_than_the_data() -> None:
     recipe = resolve(TrainConfig(), shards(9), TWO_CORES).recipe
     assert (recipe.batch_size, recipe.steps_per_epoch) == (9, 1)
 
@@ -100,13 +104,13 @@ def test_a_batch_is_never_larger_than_the_data():
         (TrainConfig(backend="dali-gpu"), 100, "decodes on a GPU"),
     ],
 )
-def test_what_data_or_machine_make_impossible_is_refused(config, images, what):
+def test_what_data_or_machine_make_impossible_is_refused(config: TrainConfig, images: int, what: str) -> None:
     with pytest.raises(InputError, match=what) as caught:
         resolve(config, shards(images), TWO_CORES)
     assert caught.value.todo or caught.value.where
 
 
-def test_what_is_not_installed_is_refused_where_it_is_asked_for():
+def test_what_is_not_installed_is_refused_where_it_is_asked_for() -> None:
     with pytest.raises(InputError, match="Horovod is not installed"):
         resolve(TrainConfig(engine="horovod"), shards(), machine(horovod=False))
     with pytest.raises(InputError, match="DALI is not installed"):

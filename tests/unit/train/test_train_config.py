@@ -1,11 +1,13 @@
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
 
 from components.common.config import load_config
 from components.common.errors import InputError
+from components.data.augment import AugmentConfig
 from components.train.config import TrainConfig
 
 
@@ -29,14 +31,14 @@ class Root(BaseModel):
         ("train:\n  early_stoping: {}", ["early_stopping"]),
     ],
 )
-def test_wrong_settings_are_refused_with_their_place(text, words):
+def test_wrong_settings_are_refused_with_their_place(text: str, words: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         load_config(Root, text=text)
     for word in words:
         assert word in str(caught.value)
 
 
-def test_how_it_is_done_is_no_part_of_the_key():
+def test_how_it_is_done_is_no_part_of_the_key() -> None:
     plain = TrainConfig().key_fields()
     other = TrainConfig(
         workers=2,
@@ -53,11 +55,11 @@ def test_how_it_is_done_is_no_part_of_the_key():
     assert TrainConfig(augment=plain_augment(translate=0.2)).key_fields() != plain
 
 
-def plain_augment(**changes):
-    return type(TrainConfig().augment)(**changes)
+def plain_augment(**changes: Any) -> AugmentConfig:
+    return AugmentConfig(**changes)
 
 
-def test_looking_for_a_finished_training_imports_no_torch():
+def test_looking_for_a_finished_training_imports_no_torch() -> None:
     code = (
         "import sys; import components.train.run, components.train.config;"
         "components.train.machine.this_machine(); components.train.config.TrainConfig(model='resnet50');"
