@@ -33,5 +33,5 @@ class EvaluateConfig(StepConfig):
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of the network; null: one for each CPU that this process may use."""
 
-    num_loader_threads: Annotated[int, NotInKey, Field(ge=1)] | None = None
+    num_loader_threads: Annotated[int | None, NotInKey] = Field(default=None, ge=1)
     """Threads that decode; null: one for each CPU."""
