@@ -91,5 +91,5 @@ class CompressConfig(StepConfig):
     """CPU threads of fine-tuning; null: one for each CPU that this process may use, at most 8, and a single one for
     networks so small that threads would mostly wait for each other."""
 
-    num_loader_threads: Annotated[int, NotInKey, Field(ge=1)] | None = None
+    num_loader_threads: Annotated[int | None, NotInKey] = Field(default=None, ge=1)
     """Threads that decode; null: one for each CPU."""

@@ -1,6 +1,7 @@
 """Structured pruning: whole channels go, so that the network is smaller for every runtime."""
 
 import copy
+import warnings
 from typing import Any
 
 import torch
@@ -24,15 +25,19 @@ def prune(model: nn.Module, ratio: float, example: torch.Tensor) -> nn.Module:
     pruned = copy.deepcopy(model).eval()
     for parameter in pruned.parameters():
         parameter.requires_grad_(True)
-    pruner = torch_pruning.pruner.BasePruner(
-        pruned,
-        example[:1],
-        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        pruning_ratio=ratio,
-        ignored_layers=[output_layer(pruned, example[:1])],
-        round_to=round_to(pruned),
-    )
-    pruner.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # it speaks of parameters outside layers; the result is checked by use
+        pruner = torch_pruning.pruner.BasePruner(
+            pruned,
+            example[:1],
+            importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+            pruning_ratio=ratio,
+            ignored_layers=[output_layer(pruned, example[:1])],
+            round_to=round_to(pruned),
+        )
+        pruner.step()
     return pruned
 
 
