@@ -204,6 +204,8 @@ def _json(store: Store, result: Verified, removed: list[str]) -> str:
 def _text(store: Store, result: Verified, removed: list[str]) -> str:
     models = f" and {result.num_models:,} registered models" if result.num_models else ""
     whole = f"{result.num_blobs:,} blobs{models}, {size(result.size_bytes)}"
+    if not result.faults and not result.num_roots:
+        return f"{store.url} holds nothing that could be verified"
     if not result.faults:
         return f"{store.url} is whole: {whole}, needed by {result.num_roots:,} documents"
     lines = [f"{store.url} is damaged ({whole} are whole):"]

@@ -224,10 +224,11 @@ class FileStore(Store):
             with self._errors(entry.name):
                 try:
                     status = entry.stat(follow_symlinks=False)
-                    alive = _is_locked(folder / entry.name)
+                    # Only old ones are tried, since a new one's writer may be about to take its lock.
+                    left = status.st_mtime < before and not _is_locked(folder / entry.name)
                 except FileNotFoundError:
                     continue
-            if status.st_mtime < before and not alive:
+            if left:
                 yield ObjectInfo(f"{OWN}/{entry.name}", status.st_size, status.st_mtime)
 
     def remove_leftover(self, info: ObjectInfo) -> None:

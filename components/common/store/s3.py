@@ -344,5 +344,8 @@ class S3Store(Store):
         """The client of this process: connections must not be shared with a forked child."""
         pid = os.getpid()
         if self._client_of is None or self._client_of[0] != pid:
-            self._client_of = (pid, make_client(self.settings))
+            try:
+                self._client_of = (pid, make_client(self.settings))
+            except (BotoCoreError, OSError, ValueError) as error:
+                raise self._translate(error, "", "be set up") from error
         return self._client_of[1]

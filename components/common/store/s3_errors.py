@@ -57,6 +57,10 @@ def translate(
         return InputError(
             "AWS_PROFILE names an unknown profile", where=where, found=said, todo=SET_CREDENTIALS
         )
+    if isinstance(error, (boto.ConfigParseError, boto.ConfigNotFound)):
+        return InputError(
+            "the AWS configuration cannot be read", where=where, found=said, todo="mend that file"
+        )
     if is_untrusted(error):
         return InputError(
             "the store's certificate is not trusted",

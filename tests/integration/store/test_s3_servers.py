@@ -127,6 +127,24 @@ def test_no_credentials(s3_store_url: str, monkeypatch: pytest.MonkeyPatch) -> N
         open_store(s3_store_url).read("a")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("AWS_PROFILE", "nobody-has-this", "unknown profile"),
+        ("AWS_CONFIG_FILE", __file__, "configuration cannot be read"),
+        ("CONVEYOR_S3_CA_BUNDLE", "/no/such/file.pem", "no such certificate file"),
+        ("CONVEYOR_S3_REGION", "no such region!", "cannot be used"),
+    ],
+)
+def test_a_wrong_set_up(
+    s3_store_url: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    for call in (lambda: open_store(s3_store_url).read("a"), lambda: open_store(s3_store_url).put("a", b"")):
+        with pytest.raises(InputError, match=message):
+            call()
+
+
 def test_an_endpoint_where_nothing_listens(s3_store_url: str) -> None:
     settings = StoreSettings(endpoint=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(StoreError, match="cannot be reached") as caught:
