@@ -45,7 +45,7 @@ def code_version(package: str) -> str:
         trees[module] = _fingerprint(tree)
         if "." in module:
             todo.append(module.rpartition(".")[0])  # importing a module runs its package's __init__ first
-        todo.extend(name for name in _imports(tree, module) if name.partition(".")[0] in first_party)
+        todo.extend(name for name in _imports(tree, module, path) if name.partition(".")[0] in first_party)
     whole = "\n".join(f"{name} {trees[name]}" for name in sorted(trees))
     return DIGEST_PREFIX + hashlib.sha256(whole.encode()).hexdigest()
 
@@ -70,16 +70,26 @@ def _own_modules(package: str) -> list[str]:
 
 @cache
 def _source(module: str) -> Path | None:
+    """The file of a module, found without importing anything (a parent may well be torch's heaviest user)."""
+    root, *parts = module.split(".")
     try:
-        spec = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, AttributeError):
+        spec = importlib.util.find_spec(root)
+    except (ImportError, ValueError):
         return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+    if spec is None:
         return None
-    return Path(spec.origin)
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    if not parts:
+        return Path(spec.origin) if spec.origin is not None and spec.origin.endswith(".py") else None
+    for folder in folders:
+        base = folder.joinpath(*parts)
+        for file in (base / "__init__.py", base.with_suffix(".py")):
+            if file.is_file():
+                return file
+    return None
 
 
-def _imports(tree: ast.Module, module: str) -> list[str]:
+def _imports(tree: ast.Module, module: str, path: Path) -> list[str]:
     """Module names that a file imports, anywhere in it; `from a import b` names both `a` and `a.b`."""
     names: list[str] = []
     for node in ast.walk(tree):
@@ -88,7 +98,10 @@ def _imports(tree: ast.Module, module: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                parents = module.split(".")[: -node.level]
+                # Seen from a package's __init__, one dot is the package itself.
+                up = node.level - (path.name == "__init__.py")
+                parts = module.split(".")
+                parents = parts[: len(parts) - up]
                 base = ".".join((*parents, base) if base else parents)
             names.append(base)
             names.extend(f"{base}.{alias.name}" for alias in node.names)

@@ -131,3 +131,19 @@ def test_carriers_do_not_count(package: Path) -> None:
     assert version() == before
     assert code._is_carrier("components.common.store.s3")
     assert not code._is_carrier("components.common.refs")
+
+
+def test_nothing_is_imported_for_it(package: Path) -> None:
+    write(package / "helper.py", "raise AssertionError('imported')\n")
+    write(package / "grow" / "run.py", "from stepsandbox.helper import double\n")
+    version()
+    assert "stepsandbox.helper" not in sys.modules
+
+
+def test_a_package_that_imports_its_own_modules_by_a_dot_counts_them(package: Path) -> None:
+    write(package / "shared" / "__init__.py", "from .part import VALUE\n")
+    write(package / "shared" / "part.py", "VALUE = 1\n")
+    write(package / "grow" / "run.py", "from stepsandbox.shared import VALUE\n")
+    before = version()
+    write(package / "shared" / "part.py", "VALUE = 2\n")
+    assert version() != before
