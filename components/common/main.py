@@ -35,6 +35,8 @@ def main(package: str, argv: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
+    except click.Abort:  # click's own name for Ctrl-C
+        sys.exit(report_failure(KeyboardInterrupt()))
     except BaseException as error:  # noqa: BLE001 - the last stop of everything, Ctrl-C included
         sys.exit(report_failure(error, debug=debug))
 
