@@ -25,7 +25,7 @@ MAX_TREE_BYTES = 256 << 20
 REMADE = frozenset({"shards"})
 """What a registered model does not keep alive: it is large, and a step makes it again from what is kept."""
 
-RootKind = Literal["record", "data set", "checkpoint", "model"]
+RootKind = Literal["record", "data set", "checkpoint", "registry document"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def model_roots(store: Store) -> Iterator[Root]:
             raise StoreError(
                 "a document of the registry is not JSON", where=f"{store.url}/{info.key}", found=str(error)
             ) from error
-        yield Root("model", info.key, loose=found)
+        yield Root("registry document", info.key, loose=found)
 
 
 def digests_in(value: Json) -> Iterator[str]:

@@ -202,13 +202,17 @@ def _json(store: Store, result: Verified, removed: list[str]) -> str:
 
 
 def _text(store: Store, result: Verified, removed: list[str]) -> str:
-    models = f" and {result.num_models:,} registered models" if result.num_models else ""
-    whole = f"{result.num_blobs:,} blobs{models}, {size(result.size_bytes)}"
+    whole = ", ".join(
+        f"{num:,} {what}{'s' * (num != 1)}"
+        for num, what in ((result.num_blobs, "blob"), (result.num_models, "model file"))
+        if num
+    )
+    whole = f"{whole or 'nothing'} of {size(result.size_bytes)}"
     if not result.faults and not result.num_roots:
         return f"{store.url} holds nothing that could be verified"
     if not result.faults:
-        return f"{store.url} is whole: {whole}, needed by {result.num_roots:,} documents"
-    lines = [f"{store.url} is damaged ({whole} are whole):"]
+        return f"{store.url} is whole: {whole}, needed by {result.num_roots:,} document{'s' * (result.num_roots != 1)}"
+    lines = [f"{store.url} is damaged ({whole} is whole):"]
     lines += [
         f"  {fault.what:<8} {fault.name}\n           needed by {fault.needed_by}" for fault in result.faults
     ]

@@ -65,9 +65,11 @@ class StoreSettings(StepConfig):
 
     def completed(self, environment: Mapping[str, str] = os.environ) -> "StoreSettings":
         """These settings, with those that were not given taken from the environment. Raises `InputError`."""
-        given = self.model_dump(include=self.model_fields_set)
+        # A config's section adds the store's URL to these settings.
+        names = set(StoreSettings.model_fields)
+        given = self.model_dump(include=self.model_fields_set & names)
         found = {}
-        for name in type(self).model_fields:
+        for name in StoreSettings.model_fields:
             variable = ENV_PREFIX + name.upper()
             if name not in given and environment.get(variable):
                 found[name] = environment[variable]

@@ -2,6 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from components.common.errors import InputError
+from components.common.sections import StoreSection
 from components.common.store.s3 import S3Store
 from components.common.store.s3_client import make_client
 from components.common.store.settings import ENV_PREFIX, StoreSettings
@@ -33,6 +34,13 @@ def test_what_the_config_sets_wins_over_the_environment() -> None:
     environment = {"CONVEYOR_S3_REGION": "eu-west-1", "CONVEYOR_S3_MAX_ATTEMPTS": "3"}
     read = StoreSettings(region="us-east-2").completed(environment)
     assert (read.region, read.max_attempts) == ("us-east-2", 3)
+
+
+def test_the_section_of_a_config_file_is_completed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVEYOR_S3_ENDPOINT", "http://host:9000")
+    store = StoreSection(url="s3://bucket/prefix", max_attempts=3).open()
+    assert isinstance(store, S3Store)
+    assert (store.settings.endpoint, store.settings.max_attempts) == ("http://host:9000", 3)
 
 
 def test_an_empty_variable_is_unset() -> None:
