@@ -29,7 +29,7 @@ def compression_context(view: RunView) -> dict[str, Any] | None:
         "rows": rows,
         "chosen": chosen,
         "original": original,
-        "drop": percent(drop),
+        "drop": f"{drop * 100:.2f} points",
         "baseline": percent(baseline),
         "conditions": step.measurements.get("latency_conditions", {}),
         "dropped": details.get("dropped", {}),

@@ -4,7 +4,7 @@ from typing import Any
 
 from components.common.refs import CompressedRef, EvaluationRef, ModelRef, PromotionRef, SnapshotRef
 from components.evaluate.html.evaluation import accuracy_range
-from components.evaluate.html.page import share
+from components.evaluate.html.page import count, share
 from pipelines.reporting.compression import milliseconds
 from pipelines.reporting.gather import RunView
 
@@ -39,7 +39,11 @@ def tiles(
     evaluation, model, snapshot = view.of(EvaluationRef), view.of(ModelRef), view.of(SnapshotRef)
     if evaluation is not None:
         accuracy = evaluation[0].metrics["accuracy"]
-        words = f"95 %: {accuracy_range(document)}" if document else f"{evaluation[0].num_samples:,} images"
+        words = (
+            f"uncompressed, 95 %: {accuracy_range(document)}"
+            if document
+            else f"{evaluation[0].num_samples:,} images"
+        )
         found.append(_tile("Test accuracy", share(accuracy), words))
     elif model is not None:
         found.append(_tile("Validation accuracy", share(model[0].val_accuracy), model[0].architecture))
@@ -48,7 +52,7 @@ def tiles(
     if snapshot is not None:
         ref = snapshot[0]
         aside = [f"{ref.num_quarantined:,} quarantined"] if ref.num_quarantined else []
-        aside += [f"{ref.num_duplicates:,} duplicates"] if ref.num_duplicates else []
+        aside += [count(ref.num_duplicates, "duplicate")] if ref.num_duplicates else []
         words = ", ".join(aside) or "none put aside"
         found.append(_tile("Images", f"{ref.num_accepted:,}", f"{len(ref.classes)} classes, {words}"))
     return found

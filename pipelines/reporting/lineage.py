@@ -52,4 +52,4 @@ def to_yaml(value: dict[str, Any]) -> str:
 def _work(step: StepView) -> str:
     """How long a reused step took when it was done."""
     seconds = step.measurements.get("seconds")
-    return f"{float(seconds):.1f}" if seconds is not None and step.state == "reused" else ""
+    return f"{float(seconds):.1f} s" if seconds is not None and step.state == "reused" else ""

@@ -6,6 +6,7 @@ from typing import Any
 from components.common.refs import ModelRef
 from components.evaluate.html.charts import history_chart
 from components.evaluate.html.page import share
+from components.evaluate.html.plot import scientific
 from pipelines.reporting.gather import RunView
 
 
@@ -36,7 +37,13 @@ def training_context(view: RunView) -> dict[str, Any] | None:
             "accuracy",
             y_format=lambda value: f"{value * 100:.4g} %",
         ),
-        "rate": _chart(history, {"learning_rate": "learning rate"}, "learning rate", from_zero=True),
+        "rate": _chart(
+            history,
+            {"learning_rate": "learning rate"},
+            "learning rate",
+            from_zero=True,
+            y_format=scientific,
+        ),
         "settings": _flat(settings),
     }
 

@@ -33,7 +33,7 @@ def history_chart(
         y_format=y_format,
         x_format=lambda v: f"{v:.0f}" if v == int(v) else "",
         legend_rows=1 if len(series) > 1 else 0,
-        left=60,
+        left=64,
     )
     for i, (name, values) in enumerate(series.items(), start=1):
         points = [(first + epoch, value) for epoch, value in enumerate(values)]

@@ -23,7 +23,7 @@ def environment(*folders: Path) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    environment.globals.update(style=Markup(style), pct=share)  # noqa: S704 - our own file
+    environment.globals.update(style=Markup(style), pct=share, num=count)  # noqa: S704 - our own file
     return environment
 
 
@@ -51,3 +51,8 @@ def data_uri(picture: bytes) -> str:
 def share(value: float) -> str:
     """A share as people write it: 98.3 %."""
     return f"{value * 100:.1f} %"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A number with its noun: 1 image, 1,234 images."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

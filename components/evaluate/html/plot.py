@@ -19,6 +19,14 @@ def plain(value: float) -> str:
     return f"{value:g}"
 
 
+def scientific(value: float) -> str:
+    """Small numbers as 5e-4 rather than 0.0005."""
+    if value == 0 or abs(value) >= 0.01:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 def percent(value: float) -> str:
     return f"{value * 100:.4g} %"
 
