@@ -26,7 +26,8 @@ class PromoteConfig(StepConfig):
 
     margin: Annotated[float, Field(gt=0, lt=1)] | None = None
     """How much accuracy a challenger may lose against the champion: it must be shown with 95 % confidence that it
-    loses no more. Null: the larger of one point and six test images (fewer could not be shown even of an equal)."""
+    loses no more. Null: the largest of one point, six test images and 0.35 / sqrt(test images); less could not be shown
+    even of an equal model."""
 
     max_class_drop: Annotated[float, Field(ge=0, le=1)] = 0.05
     """A challenger is refused where it is shown that some class lost more recall than this against the champion."""

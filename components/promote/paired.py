@@ -67,9 +67,11 @@ def upper_bound(pairs: Paired, confidence: float = CONFIDENCE) -> float:
 
 
 def default_margin(num_images: int) -> float:
-    """The larger of one point and six images.
+    """The largest of one point, six images, and 0.35 / sqrt(n): less could not be shown even of an equal model.
 
-    Tango's statistic of two models that never differ is sqrt(n m / (1 − m)) at a margin m: below 2.7 images not even
-    the champion itself could be shown not to be inferior to itself; six leave room for a few exchanged mistakes.
+    Two models that never differ give Tango's statistic sqrt(n m / (1 - m)) at a margin m: below 2.7 images not even
+    the champion itself would pass. And an equally good model that differs on 2 % of the images has a standard error of
+    sqrt(0.02 / n), of which 1.64 + 0.84 must fit into the margin for it to pass four times in five.
     """
-    return max(0.01, min(0.5, 6 / max(num_images, 1)))
+    num = max(num_images, 1)
+    return max(0.01, min(0.5, 6 / num), 0.35 / sqrt(num) if num > 36 else 0.0)

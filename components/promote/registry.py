@@ -10,7 +10,6 @@ registry/<name>/versions/<N>/<name>/<N>/model.onnx
 """
 
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +83,7 @@ class Registry:
 
     def find(self, challenger: str) -> Version | None:
         """The version that this challenger claimed earlier."""
-        # A rerun's own claim is among the newest.
-        return next((v for v in self._newest_first() if v.challenger == challenger), None)
+        return self._find(challenger, self.numbers())
 
     def claim(self, draft: Version) -> Version:
         """The challenger's version: the one it has, or `draft` under the next free number.
@@ -93,10 +91,12 @@ class Registry:
         Of two challengers at once each gets its own number; the same challenger twice at once gets one.
         """
         while True:
-            own = self.find(draft.challenger)
+            # One listing for both: whoever claimed since took the number that is tried, and is found the next time.
+            numbers = self.numbers()
+            own = self._find(draft.challenger, numbers)
             if own is not None:
                 return own
-            number = max(self.numbers(), default=0) + 1
+            number = max(numbers, default=0) + 1
             version = draft.model_copy(update={"number": number})
             if self.store.create(self._key(f"versions/{number}/version.json"), version.to_json()):
                 return version
@@ -165,12 +165,15 @@ class Registry:
             return None
         return Version.from_json(data, where=self.where(key))
 
-    def _newest_first(self) -> Iterator[Version]:
-        numbers = self.numbers()[::-1]
-        for start in range(0, len(numbers), READERS):
-            part = numbers[start : start + READERS]
-            with ThreadPoolExecutor(READERS) as pool:
-                yield from (found for found in pool.map(self._read_version, part) if found is not None)
+    def _find(self, challenger: str, numbers: list[int]) -> Version | None:
+        """Newest first: a rerun's own claim is among those."""
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(len(numbers), 0, -READERS):
+                part = numbers[max(0, start - READERS) : start][::-1]
+                for version in pool.map(self._read_version, part):
+                    if version is not None and version.challenger == challenger:
+                        return version
+        return None
 
 
 def check_name(name: str) -> str:
