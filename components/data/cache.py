@@ -62,7 +62,7 @@ def open_shards(
     paths = None if config.force else [blobs.local_path(shard.digest) for shard in shards]
     with ExitStack() as stack:
         if paths is not None and all(path is not None for path in paths):
-            yield _InPlace([path for path in paths if path is not None])
+            yield _InPlace([path for path in paths if path is not None], windows)
         else:
             yield stack.enter_context(_cached(blobs, shards, windows, config))
 
@@ -70,9 +70,14 @@ def open_shards(
 class _InPlace(ShardReader):
     """Shards of a local store, mapped where they lie."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], windows: Sequence[Sequence[int]]) -> None:
+        self._paths, self._windows = paths, windows
         self._maps: dict[int, NDArray[np.uint8]] = {}
+
+    def enter(self, window: int) -> None:
+        # Each map holds a file descriptor, of which a process has few; views that are still in use keep theirs.
+        needed = self._windows[window]
+        self._maps = {shard: data for shard, data in self._maps.items() if shard in needed}
 
     def bytes_of(self, shard: int) -> NDArray[np.uint8]:
         if shard not in self._maps:

@@ -18,6 +18,8 @@ from components.data.loaders.batch import normalise
 
 Pixels = NDArray[np.uint8]
 
+MAX_ASPECT = 4
+"""A banner of 20 by 9,000 pixels would be stored as 256 by 115,000."""
 MAX_BATCH = 256
 MAX_BATCH_PIXELS = 24_000_000
 """Decoded at once; a single image may be larger."""
@@ -34,7 +36,8 @@ def decode_and_resize(
     """Encoded images → uint8 [height, width, channels] each, as shards store them.
 
     Where `stored_size` equals `image_size` the image is resized to that square; otherwise its shorter side becomes
-    `stored_size` and the aspect is kept. DALI decodes (turned as EXIF says, alpha dropped) and resizes (triangular
+    `stored_size` and the aspect is kept, of the central part where one side is more than `MAX_ASPECT` times the other.
+    DALI decodes (turned as EXIF says, alpha dropped) and resizes (triangular
     filter, antialiased). `sizes` are (height, width) of each, read from the headers if None. The result for an image
     does not depend on the others. Raises `RuntimeError` with DALI's words for an image that it cannot decode.
     """
@@ -96,11 +99,22 @@ class _Decoder:
                 output_type=types.RGB if channels == 3 else types.GRAY,
                 jpeg_fancy_upsampling=True,
             )
-            target = {"size": [size, size]} if square else {"resize_shorter": size}
+            target = {"size": [size, size]} if square else {"resize_shorter": size, **_central_part(images)}
             images = fn.resize(images, interp_type=types.INTERP_LINEAR, antialias=True, **target)
             pipe.set_outputs(images)
         pipe.build()
         return pipe
+
+
+def _central_part(images: Any) -> dict[str, Any]:
+    """Arguments that keep `fn.resize` to the part whose sides are at most `MAX_ASPECT` apart."""
+    from nvidia.dali import fn, math, types
+
+    shape = images.shape(dtype=types.FLOAT)
+    height, width = shape[0], shape[1]
+    part = fn.stack(math.min(height, MAX_ASPECT * width), math.min(width, MAX_ASPECT * height))
+    start = math.floor((fn.stack(height, width) - part) / 2)
+    return {"roi_start": start, "roi_end": start + part}
 
 
 @lru_cache(maxsize=4)

@@ -95,7 +95,7 @@ def convert_round(
     wanted = np.concatenate([np.arange(shard.start, shard.stop) for shard in shards])
     for result in pool.map(read_chunks(spool.images, wanted, blobs)):
         if isinstance(result, Crashed):
-            sources = spool.images.source[result.task.images].tolist()
+            sources = result.task.sources
             raise StepError(
                 "a worker died while it converted images that ingest had accepted",
                 where=f"between {sources[0]} and {sources[-1]}",

@@ -2,12 +2,14 @@
 
 import io
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.common.errors import StepError
 from components.common.refs import SPLITS
 from components.data.shards import npy_header
 from components.data.single import decode_and_resize
@@ -26,6 +28,8 @@ class Chunk:
     """[n] (height, width) as ingest saw them."""
     splits: list[int]
     """[n] Numbers of their splits."""
+    sources: list[str]
+    """[n] Their names, for errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +57,7 @@ class Converter:
 
     def __call__(self, chunk: Chunk) -> Converted:
         geometry = self.geometry
-        arrays = decode_and_resize(
-            chunk.data,
-            stored_size=geometry.stored_size,
-            image_size=geometry.image_size,
-            channels=geometry.channels,
-            sizes=chunk.sizes,
-        )
+        arrays = self._decode(chunk)
         files = [
             self._encode(array, geometry.format(SPLITS[split]))
             for array, split in zip(arrays, chunk.splits, strict=True)
@@ -76,6 +74,29 @@ class Converter:
             squares=squares,
             num_pixels=num_pixels,
         )
+
+    def _decode(self, chunk: Chunk) -> list[NDArray[np.uint8]]:
+        geometry = self.geometry
+        decode = partial(
+            decode_and_resize,
+            stored_size=geometry.stored_size,
+            image_size=geometry.image_size,
+            channels=geometry.channels,
+        )
+        try:
+            return decode(chunk.data, sizes=chunk.sizes)
+        except RuntimeError as error:
+            for source, data in zip(chunk.sources, chunk.data, strict=True):
+                try:
+                    decode([data], sizes=[(1, 1)])
+                except RuntimeError as cause:
+                    raise StepError(
+                        "an image that ingest had accepted cannot be decoded",
+                        where=source,
+                        found=str(cause).strip().splitlines()[-1],
+                        todo="ingest the source again: it checks every image with the DALI that is installed now",
+                    ) from None
+            raise StepError("DALI failed on images that it decodes one by one", found=str(error)) from None
 
     def _encode(self, pixels: NDArray[np.uint8], extension: str) -> bytes:
         if extension == "npy":

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from components.common.refs import SPLITS, Split
 from components.common.tar import BLOCK
 from components.data.shards import NPY_HEADER_BYTES
+from components.data.single import MAX_ASPECT
 from components.preprocess.geometry import Geometry
 from components.preprocess.manifest import Images
 
@@ -49,7 +50,7 @@ def stored_bytes(images: Images, geometry: Geometry) -> NDArray[np.int64]:
         pixels = np.full(len(images), geometry.image_size**2, dtype=np.float64)
     else:
         shorter, longer = np.minimum(images.height, images.width), np.maximum(images.height, images.width)
-        pixels = geometry.stored_size**2 * longer / shorter
+        pixels = geometry.stored_size**2 * np.minimum(longer / shorter, MAX_ASPECT)
     each = [BYTES_PER_PIXEL[geometry.format(split)] for split in SPLITS]
     payload: NDArray[np.int64] = (pixels * geometry.channels * np.array(each)[images.split]).astype(np.int64)
     if geometry.raw:

@@ -39,6 +39,7 @@ def read_chunks(images: Images, wanted: NDArray[np.int64], blobs: Blobs) -> Iter
                         zip(images.height[numbers].tolist(), images.width[numbers].tolist(), strict=True)
                     ),
                     splits=images.split[numbers].tolist(),
+                    sources=images.source[numbers].tolist(),
                 )
             # Reading to the end is what lets the store check the digest.
             while stream.read(1 << 20):

@@ -15,13 +15,13 @@ import pytest
 from PIL import Image
 
 from components.common.blobs import Blobs
-from components.common.errors import ConveyorError, InputError, StoreError
+from components.common.errors import ConveyorError, InputError, StepError, StoreError
 from components.common.refs import ShardsRef
 from components.common.store import open_store
 from components.common.trees import Tree
 from components.data.index import read_index
 from components.preprocess.config import PreprocessConfig
-from support.datasets import make_items, make_shards, make_snapshot, preprocess_snapshot
+from support.datasets import encode, make_items, make_shards, make_snapshot, preprocess_snapshot
 from support.images import synthetic_image
 from support.snapshots import Item
 
@@ -180,6 +180,33 @@ def test_contact_sheet_shows_each_class(tmp_path: Path) -> None:
     assert sheet.width > 600
     assert sheet.height > 3 * 70
     assert len(np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)) > 100
+
+
+def test_a_banner_is_stored_without_its_ends(tmp_path: Path) -> None:
+    """Its middle, four times as long as high; enlarged whole it would be 220,000 pixels long."""
+    items = make_items(20, size=(100, 140), colour=True, fmt="JPEG")
+    banner = np.zeros((4, 8000, 3), dtype=np.uint8)
+    banner[:, 3992:4008] = 255
+    items.append(Item(encode(banner, "PNG"), 0, "test", source="banner"))
+    items.append(Item(encode(banner.transpose(1, 0, 2).copy(), "PNG"), 0, "test", source="tower"))
+    store = open_store(str(tmp_path))
+    blobs = Blobs(store)
+    shards = preprocess_snapshot(store, make_snapshot(store, items, colour=True, median=(100, 140)))
+    index = read_index(shards, blobs, "test")
+    samples = webdataset_samples(entry(shards, blobs, "shards/test-00000.tar"))
+    for source, shape in (("banner", (110, 440, 3)), ("tower", (440, 110, 3))):
+        pixels = read_pixels(samples[index.source.tolist().index(source)])
+        assert pixels.shape == shape
+        assert pixels.min() > 240  # the white middle and nothing else
+
+
+def test_an_image_that_dali_no_longer_decodes_is_named(tmp_path: Path) -> None:
+    items = make_items(20, size=(24, 24), colour=True, fmt="PNG")
+    broken = items[3].data[: len(items[3].data) // 2]
+    items.append(Item(broken, 0, "train", source="the broken one"))
+    store = open_store(str(tmp_path))
+    with pytest.raises(StepError, match="the broken one"):
+        preprocess_snapshot(store, make_snapshot(store, items, colour=True, median=(24, 24)))
 
 
 def test_nothing_for_training_is_said(tmp_path: Path) -> None:
