@@ -9,6 +9,8 @@ from components.evaluate.html.plot import Format, Plot, clip, percent, plain
 from components.evaluate.html.scale import padded
 
 UNIT = (0.0, 1.0)
+THIRD = 320
+"""Width of a plot of which three stand side by side, so that its letters keep their size."""
 
 
 def history_chart(
@@ -33,7 +35,9 @@ def history_chart(
         y_format=y_format,
         x_format=lambda v: f"{v:.0f}" if v == int(v) else "",
         legend_rows=1 if len(series) > 1 else 0,
-        left=64,
+        left=58,
+        width=THIRD,
+        height=240,
     )
     for i, (name, values) in enumerate(series.items(), start=1):
         points = [(first + epoch, value) for epoch, value in enumerate(values)]
@@ -83,7 +87,13 @@ def bins_chart(bins: Sequence[Mapping[str, float]], *, num_bins: int = 15) -> Ma
     """How many images the model answers with which confidence."""
     highest = max((entry["count"] for entry in bins), default=1)
     plot = Plot(
-        UNIT, (0.0, highest * 1.05), x_label="confidence", y_label="images", x_format=percent, height=150
+        UNIT,
+        (0.0, highest * 1.05),
+        x_label="confidence",
+        y_label="images",
+        x_format=percent,
+        width=THIRD,
+        height=250,
     )
     for entry in bins:
         left = entry["upper"] - 1 / num_bins

@@ -62,27 +62,27 @@ def confusion_map(confusion: Ints, names: Sequence[str]) -> Markup | None:
 def class_bars(counts: Mapping[str, Sequence[int]], parts: Sequence[str], *, limit: int = 40) -> Markup:
     """A horizontal bar per class, made of one piece per split; `counts` is class → images in each of `parts`."""
     shown = list(counts.items())[:limit]
-    row, left, width = 22.0, 130.0, 720.0
-    room = width - left - 62
+    row, left, width = 20.0, 122.0, 520.0
+    room = width - left - 56
     highest = max((sum(values) for _, values in shown), default=1) or 1
     out = []
     for i, name in enumerate(parts):
-        x = left + 110 * i
+        x = left + 78 * i
         out.append(f'<rect class="bar s{i + 1}" x="{number(x)}" y="4" width="11" height="11" rx="2"/>')
         out.append(_text(x + 17, 14, name, "start", css="note"))
     for i, (name, values) in enumerate(shown):
         y = 28 + row * i
-        out.append(_text(left - 8, y + 12, clip(name, 18), "end", full=name))
+        out.append(_text(left - 8, y + 11, clip(name, 18), "end", full=name))
         x = left
         for k, (part, value) in enumerate(zip(parts, values, strict=True), start=1):
             length = room * value / highest
             if value:
                 out.append(
-                    f'<rect class="bar s{k}" x="{number(x)}" y="{number(y)}" width="{number(max(length, 1))}" height="15">'
+                    f'<rect class="bar s{k}" x="{number(x)}" y="{number(y)}" width="{number(max(length, 1))}" height="13">'
                     f"<title>{escape(name)}, {escape(part)}: {value:,}</title></rect>"
                 )
             x += length
-        out.append(_text(x + 7, y + 12, f"{sum(values):,}", "start", css="note"))
+        out.append(_text(x + 7, y + 11, f"{sum(values):,}", "start", css="note"))
     return svg(
         width, 32 + row * len(shown), "".join(out), f"Images per class and split, {len(counts)} classes"
     )

@@ -147,6 +147,6 @@ class Plot:
 def svg(width: float, height: float, body: str, description: str) -> Markup:
     """`body` (markup, its text already escaped) as a scalable figure."""
     return Markup(  # noqa: S704 - every text in the body went through escape()
-        f'<svg viewBox="0 0 {number(width)} {number(height)}" style="max-width:{number(width * 1.35)}px" '
+        f'<svg viewBox="0 0 {number(width)} {number(height)}" style="max-width:{number(width * 1.35)}px;min-width:{number(min(width, width * 0.55 + 120))}px" '
         f'role="img" aria-label="{escape(description)}">{body}</svg>'
     )
