@@ -86,7 +86,7 @@ class Contents:
 
     def thumbs(self, positions: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
         """(n, 192)."""
-        every = np.frombuffer(bytes(self._thumb), np.uint8).reshape(-1, THUMB_BYTES)
+        every = np.frombuffer(self._thumb, np.uint8).reshape(-1, THUMB_BYTES)
         return every[np.asarray(positions, np.int64)]
 
     def places(self) -> dict[str, tuple[str, int]]:

@@ -1,6 +1,7 @@
 """The snapshot's table: one row for each entry of the source, in the order of names."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from components.ingest.features import THUMB_BYTES
 
 NAME = "manifest.parquet"
 SUMMARY = "summary.json"
+ROWS_AT_ONCE = 1 << 16
 SCHEMA = pa.schema(
     [
         pa.field("source", pa.string(), nullable=False),
@@ -43,7 +45,7 @@ SCHEMA = pa.schema(
 DERIVED_REASONS = frozenset({"label_conflict", "bridge", "no_class"})
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """One entry of the source while the step works."""
 
@@ -74,9 +76,7 @@ class Snapshot:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-def to_table(rows: list[Row], contents: Contents, classes: tuple[str, ...]) -> pa.Table:
-    """The manifest of `rows`, which are sorted by name."""
-    index = {name: i for i, name in enumerate(classes)}
+def _to_batch(rows: Sequence[Row], contents: Contents, index: Mapping[str, int]) -> pa.RecordBatch:
     thumbs = contents.thumbs([row.content for row in rows if row.content >= 0])
     thumb = iter(thumbs)
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
@@ -107,12 +107,15 @@ def to_table(rows: list[Row], contents: Contents, classes: tuple[str, ...]) -> p
         )
         for name, value in zip(SCHEMA.names, values, strict=True):
             columns[name].append(value)
-    return pa.table(columns, schema=SCHEMA)
+    return pa.record_batch([pa.array(columns[f.name], f.type) for f in SCHEMA], schema=SCHEMA)
 
 
-def write_manifest(table: pa.Table, path: Path) -> None:
-    """The same table gives the same bytes (one pyarrow build; no clock is written)."""
-    pq.write_table(table, path, compression="zstd", row_group_size=1 << 16, store_schema=False)
+def write_manifest(rows: Sequence[Row], contents: Contents, classes: tuple[str, ...], path: Path) -> None:
+    """Write `rows`, which are sorted by name. The same rows give the same bytes (one pyarrow build; no clock in it)."""
+    index = {name: i for i, name in enumerate(classes)}
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd", store_schema=False) as writer:
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            writer.write_batch(_to_batch(rows[start : start + ROWS_AT_ONCE], contents, index))
 
 
 def read_snapshot(blobs: Blobs, digest: str, scratch: Path) -> Snapshot:

@@ -49,18 +49,22 @@ def make_plan(config: IngestConfig, store: Store) -> Plan:
     parent = None
     if config.parent == "auto":
         found, _ = heads.read_heads(store, pointer)
-        parent = _parent_of(found.get(line), listing, basis)
-    if parent is not None and not Blobs(store).exists(parent):
-        parent = None  # collected as garbage: start anew
+        parent = _parent_of(found.get(line), listing, basis, Blobs(store))
     return Plan(source, listing, pointer, line, basis, parent)
 
 
-def _parent_of(head: heads.Head | None, listing: str, basis: str) -> str | None:
-    """An unchanged source asks again for what its head came from, so that the key is the same."""
+def _parent_of(head: heads.Head | None, listing: str, basis: str, blobs: Blobs) -> str | None:
+    """An unchanged source asks again for what its head came from, so that the key is the same.
+
+    Where garbage collection has taken that, the head itself is the parent, and gives the same snapshot again.
+    """
     if head is None:
         return None
     unchanged = (head.listing, head.basis) == (listing, basis)
-    return head.parent if unchanged else head.ref().tree
+    if unchanged and (head.parent is None or blobs.exists(head.parent)):
+        return head.parent
+    tree = head.ref().tree
+    return tree if blobs.exists(tree) else None
 
 
 def checks(config: IngestConfig) -> dict[str, Any]:

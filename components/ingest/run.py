@@ -48,6 +48,7 @@ class Inputs(StepInputs):
 
 def depends_on(config: IngestConfig, inputs: Inputs, store: Store) -> dict[str, Json]:  # noqa: ARG001 every step has inputs
     """The source as it is now, the snapshot to go on from, and the decoder."""
+    _PLANS.clear()
     plan = _PLANS[config, store.url] = make_plan(config, store)
     return {
         "dataset": heads.dataset_name(config),
@@ -176,7 +177,7 @@ def _publish(
     ignored = listing.ignored | ({NOT_KNOWN: intake.ignored} if intake.ignored else {})
     summary = summarise(rows, contents, ignored, listing.notes) | {"checks": checks(config)}
     path: Path = context.scratch / manifest.NAME
-    manifest.write_manifest(manifest.to_table(rows, contents, names), path)
+    manifest.write_manifest(rows, contents, names, path)
     entries = {
         manifest.NAME: context.blobs.put(path),
         manifest.SUMMARY: context.blobs.put(canonical_json(summary)),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.common.blobs import Blobs
+from components.common.blobs import Blobs, blob_key
 from components.common.errors import InputError
 from components.common.progress import make_reporter
 from components.common.refs import SnapshotRef
@@ -142,6 +142,32 @@ def test_a_kill_before_the_record_is_repaired_by_the_rerun(
     assert (again.state, again.key, again.output) == ("done", second.key, second.output)
     store.delete(next(iter(store.list("datasets/"))).key)
     assert ingest(source).output.tree != first.output.tree
+
+
+def test_a_collected_parent_is_not_missed(tmp_path: Path, ingest: Ingest, store: Store, rows: Rows) -> None:
+    """The snapshot before the latest may be gone: the latest stands in for it, and no image moves."""
+    source = make_image_folder(tmp_path / "photos")
+    first = ingest(source)
+    Image.fromarray(synthetic_image(1, 999)).save(source / "class_1" / "new.png")
+    second = ingest(source)
+    store.delete(blob_key(first.output.tree))
+    third = ingest(source)
+    assert (third.state, third.output) == ("done", second.output)
+    assert third.measurements["images_read"] == 0
+    store.delete(blob_key(second.output.tree))
+    assert ingest(source).output.num_accepted == second.output.num_accepted, "all gone: anew"
+
+
+def test_lost_packs_are_written_again(tmp_path: Path, ingest: Ingest, store: Store) -> None:
+    source = make_image_folder(tmp_path / "photos")
+    first = ingest(source)
+    tree = Tree.read(Blobs(store), first.output.tree)
+    (pack,) = [name for name in tree if name.startswith("packs/")]
+    store.delete(blob_key(tree[pack].digest))
+    Image.fromarray(synthetic_image(1, 999)).save(source / "class_1" / "new.png")
+    second = ingest(source).output
+    new = Tree.read(Blobs(store), second.tree)
+    assert all(Blobs(store).exists(new[name].digest) for name in new)
 
 
 def test_another_seed_is_another_line(tmp_path: Path, ingest: Ingest, rows: Rows) -> None:
