@@ -1,0 +1,123 @@
+"""Ctrl-C (and SIGTERM) at any time: exit status 130, a line that says how to go on, nothing left, and it goes on."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from support.images import make_image_folder
+from support.small_pipeline import SMALL, Ended, command, conveyor, environment, write_config
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+MARK = "CONVEYOR_INTERRUPT_TEST"
+SETTINGS: dict[str, Any] = {
+    **SMALL,
+    "ingest": {"num_workers": 2},
+    "preprocess": {"num_workers": 2},
+    "train": {**SMALL["train"], "workers": 2, "checkpoint": {"interval_steps": 4}},
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupt")
+    make_image_folder(folder / "images", classes=3, per_class=30, size=(16, 16), fmt="png")
+    write_config(folder / "small.yaml", SETTINGS)
+    return folder
+
+
+def run_until(place: Path, store: str, words: str, number: signal.Signals, wait_s: float) -> Ended:
+    """Run, and `wait_s` after a line of progress with those words send the signal: Ctrl-C reaches the whole group."""
+    process = subprocess.Popen(
+        command(["run", "-f", "small.yaml", "--source", "images", "--store", store]),
+        cwd=place,
+        env=environment({MARK: store}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    for line in process.stderr:
+        lines.append(line)
+        if words in line:
+            break
+    time.sleep(wait_s)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    return Ended(process.returncode, out, "".join(lines) + err)
+
+
+def left_over(mark: str) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("step", ["ingest", "preprocess", "train", "compress"])
+def test_interrupted_in_a_step(place: Path, step: str, number: signal.Signals) -> None:
+    store = f"{step}-{number.name.lower()}"
+    wait_s = random.Random(store).uniform(0.0, 2.0 if step in {"train", "compress"} else 0.3)
+    ended = run_until(place, store, f"] {step}", number, wait_s)
+    assert ended.status == 130, ended.err
+    assert "Traceback" not in ended.err
+    assert "KeyboardInterrupt" not in ended.err
+    assert "goes on where it stopped" in ended.err
+    assert "error:" not in ended.err
+    assert left_over(store) == []
+    verified = conveyor("verify", "--store", store, cwd=place)
+    assert verified.status == 0, verified.err
+
+
+def test_after_an_interruption_the_run_goes_on(place: Path) -> None:
+    ended = run_until(place, "resumed", "] train", signal.SIGINT, 1.0)
+    assert ended.status == 130, ended.err
+    (line,) = [line for line in ended.err.splitlines() if "goes on where it stopped" in line]
+    words = line.split("conveyor ", 1)[1].split("   ")[0].split()
+    again = conveyor(*words, "--json", cwd=place)
+    assert again.status == 0, again.err
+    result = again.json()
+    assert result["run"] == words[-1]
+    assert result["steps"]["ingest"]["state"] == "reused"
+    assert result["steps"]["preprocess"]["state"] == "reused"
+
+
+def test_an_interruption_is_told_as_json_too(place: Path) -> None:
+    process = subprocess.Popen(
+        command(["run", "-f", "small.yaml", "--source", "images", "--store", "json", "--json"]),
+        cwd=place,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "] ingest" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    ended = Ended(process.returncode, out, err)
+    assert ended.status == 130, err
+    assert ended.json()["error"]["exit_code"] == 130
+    assert ended.json()["state"] == "failed"
