@@ -11,6 +11,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -43,12 +44,15 @@ class _Worker:
         child_read, parent_write = os.pipe()
         parent_read, child_write = os.pipe()
         boot = BOOT.format(path=sys.path, read=child_read, write=child_write, parent=os.getpid())
+        # Native libraries write there what belongs in no log; its last line explains a worker that does not start.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 kill() closes it
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", boot],
                 pass_fds=(child_read, child_write),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # stdout is for the command's result
+                stderr=self._stderr,
                 env=os.environ | ONE_THREAD,
             )
         finally:
@@ -56,18 +60,28 @@ class _Worker:
             os.close(child_write)
         self.inbox = Connection(parent_write, readable=False)
         self.outbox = Connection(parent_read, writable=False)
+        self.started = False
         self.index = -1
         self.deadline = float("inf")
         # A worker that dies while starting is noticed at its first task.
         with contextlib.suppress(OSError):
             self.inbox.send_bytes(setup)
 
-    def kill(self) -> str:
+    def kill(self, *, patience_s: float = 0.0) -> str:
+        """End it, unless it ends by itself within `patience_s` (its pipe is closed a little before); returns how."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(patience_s)
         self.process.kill()
         code = self.process.wait()
         self.inbox.close()
         self.outbox.close()
-        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        with self._stderr:
+            self._stderr.seek(0)
+            said = self._stderr.read().decode(errors="replace").split("\n")
+        if code < 0:
+            return signal.Signals(-code).name
+        last = next((line for line in reversed(said) if line.strip()), "")
+        return f"exit status {code}: {last[:300]}".rstrip(": ")
 
 
 class CrashPool(Generic[TaskT, ResultT]):
@@ -122,6 +136,8 @@ class CrashPool(Generic[TaskT, ResultT]):
                     return
                 continue
             for worker in self._ready(busy):
+                if not worker.started and self._has_started(worker):
+                    continue
                 busy.remove(worker)
                 index = worker.index
                 finished[index] = self._receive(worker, running.pop(index))
@@ -151,6 +167,19 @@ class CrashPool(Generic[TaskT, ResultT]):
         now = time.monotonic()
         return [worker for worker in busy if worker.outbox in answered or worker.deadline <= now]
 
+    def _has_started(self, worker: _Worker) -> bool:
+        """Take its first message; False where its time is over. Raises `StepError` where it died before its first
+        task, which is not the task's fault."""
+        if not worker.outbox.poll():
+            return False
+        try:
+            worker.outbox.recv_bytes()
+        except (EOFError, OSError):
+            self._workers.remove(worker)
+            raise StepError("a worker process could not start", found=worker.kill(patience_s=5)) from None
+        worker.started = True
+        return True
+
     def _receive(self, worker: _Worker, task: TaskT) -> ResultT | Crashed[TaskT]:
         try:
             if not worker.outbox.poll():
@@ -158,9 +187,11 @@ class CrashPool(Generic[TaskT, ResultT]):
             succeeded, value = pickle.loads(worker.outbox.recv_bytes())  # noqa: S301 our own child wrote it
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             self._workers.remove(worker)
-            cause = worker.kill()
             if isinstance(error, TimeoutError):
+                worker.kill()
                 cause = f"no answer within {self._timeout_s:g} s"
+            else:
+                cause = worker.kill(patience_s=5)
             return Crashed(task, cause)
         if not succeeded:
             raise value if isinstance(value, BaseException) else StepError(str(value))
@@ -178,6 +209,7 @@ def _worker(read_fd: int, write_fd: int, parent: int) -> None:
     outbox = Connection(write_fd, readable=False)
     with contextlib.suppress(EOFError, BrokenPipeError):
         function: Callable[[Any], Any] = pickle.loads(inbox.recv_bytes())  # noqa: S301 our own parent wrote it
+        outbox.send_bytes(b"started")
         while True:
             task = pickle.loads(inbox.recv_bytes())  # noqa: S301
             outbox.send_bytes(_answer(function, task))

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.common.errors import StepError
 from components.common.pool import Crashed, CrashPool
 from support import crash
 
@@ -37,8 +38,18 @@ def test_an_exception_is_raised_here_and_leaves_no_process() -> None:
     assert not [p for p in psutil.Process().children(recursive=True) if "_worker" in " ".join(p.cmdline())]
 
 
+def test_workers_that_cannot_start_are_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a task's fault: without this every image would be called a killer."""
+    with CrashPool(crash.square, 1) as pool:
+        monkeypatch.setattr(sys, "path", [p for p in sys.path if not p.endswith("tests")])
+        with pytest.raises(StepError) as caught:
+            list(pool.map([1]))
+    assert "No module named 'support'" in (caught.value.found or "")
+
+
 PARENT = """
 import sys, os, signal
+from components.common.errors import StepError
 from components.common.pool import CrashPool
 from support import crash
 with CrashPool(crash.pid, 2) as pool:
