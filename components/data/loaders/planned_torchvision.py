@@ -95,7 +95,7 @@ def _augment(view: View, item: Work, functional: Any) -> "tuple[Callable[[int], 
 
     def fill(place: int) -> None:
         pixels = _decode(item.samples[place], view.channels) if view.encoded else item.samples[place]
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)  # a copy: shards are mapped read-only
         if view.windowed:
             top, left, height, width = item.plan.crops[place].tolist()
             image = functional.resized_crop(

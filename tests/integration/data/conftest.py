@@ -37,7 +37,17 @@ def jpeg(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     )
 
 
-@pytest.fixture(params=["raw", "jpeg"])
+@pytest.fixture(scope="session")
+def raw_large(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """The same, stored as pixels."""
+    store = open_store(str(tmp_path_factory.mktemp("raw_large")))
+    config = PreprocessConfig(num_workers=1, shard_bytes=2**18, format="raw")
+    return DataSet(
+        make_shards(store, 50, size=(112, 140), colour=True, fmt="JPEG", config=config), Blobs(store)
+    )
+
+
+@pytest.fixture(params=["raw", "raw_large", "jpeg"])
 def dataset(request: pytest.FixtureRequest) -> DataSet:
     made: DataSet = request.getfixturevalue(request.param)
     return made
