@@ -69,7 +69,14 @@ def curves_chart(
 def reliability_chart(bins: Sequence[Mapping[str, float]], *, ece: float, num_bins: int = 15) -> Markup:
     """Accuracy per bin of confidence, against the diagonal of perfect calibration."""
     plot = Plot(
-        UNIT, (0.0, 1.02), x_label="confidence", y_label="accuracy", x_format=percent, y_format=percent
+        UNIT,
+        (0.0, 1.02),
+        x_label="confidence",
+        y_label="accuracy",
+        x_format=percent,
+        y_format=percent,
+        width=THIRD,
+        height=250,
     )
     for entry in bins:
         left = entry["upper"] - 1 / num_bins

@@ -19,7 +19,7 @@ def confusion_map(confusion: Ints, names: Sequence[str]) -> Markup | None:
     cell = 34.0 if size <= 12 else 24.0 if size <= 25 else 13.0
     limit = 14
     shown = [clip(name, limit) for name in names]
-    margin = 22.0 + 6.4 * max(map(len, shown))
+    margin = 26.0 + 6.4 * max(2, *map(len, shown))
     sums = confusion.sum(axis=1)
     parts = []
     for true in range(size):
