@@ -41,6 +41,8 @@ class Collector:
 
     def remove(self, infos: Sequence[ObjectInfo], what: str, removed: Removed) -> None:
         """Remove `infos`, in batches that are each announced first."""
+        if not infos:
+            return
         waiting = list(infos)
         with (
             self._reporter.task(f"removing {what}", total=len(waiting), unit="objects") as task,

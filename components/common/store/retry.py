@@ -75,14 +75,23 @@ def is_untrusted(error: BaseException) -> bool:
     return isinstance(error, boto.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
-def retry(action: Callable[[], T], backoff: Backoff, *, sleep: Callable[[float], None] = time.sleep) -> T:
-    """The result of `action`, tried again after transient errors; raises the last error as it came."""
+def retry(
+    action: Callable[[], T],
+    backoff: Backoff | Callable[[], Backoff],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """The result of `action`, tried again after transient errors; raises the last error as it came.
+
+    `backoff` may be a function, which is asked anew after each failure.
+    """
     attempt = 0
     while True:
         try:
             return action()
         except Exception as error:
             attempt += 1
-            if attempt >= backoff.max_attempts or not is_transient(error):
+            policy = backoff() if callable(backoff) else backoff
+            if attempt >= policy.max_attempts or not is_transient(error):
                 raise
-        sleep(backoff.pause_s(attempt - 1))
+        sleep(policy.pause_s(attempt - 1))

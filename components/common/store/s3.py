@@ -30,8 +30,8 @@ from components.common.store.streams import out_of_range
 T = TypeVar("T")
 
 URL = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(.*))?")
-HURRIED = Backoff(max_attempts=3)
-"""Until the server has answered once: a wrong endpoint should not take minutes to be told."""
+HURRIED = Backoff(max_attempts=5, base_s=0.5)
+"""Until the server has answered once, if only by an error: a wrong endpoint should not take minutes to be told."""
 MAX_COPY_BYTES = 5 << 30
 
 
@@ -322,15 +322,22 @@ class S3Store(Store):
 
     def _call(self, action: Callable[[], T], key: str, doing: str, *, raw: tuple[int, ...] = ()) -> T:
         """Run one request with retries. Errors are translated, except answers whose HTTP status is in `raw`."""
+
+        def tried() -> T:
+            try:
+                result = action()
+            except ClientError:
+                self._reached = True  # an answer, if not the one that was hoped for
+                raise
+            self._reached = True
+            return result
+
         try:
-            result = retry(action, self._backoff if self._reached else HURRIED)
+            return retry(tried, lambda: self._backoff if self._reached else HURRIED)
         except (BotoCoreError, ClientError, HTTPError, OSError) as error:
-            self._reached = self._reached or isinstance(error, ClientError)
             if status_of(error) in raw:
                 raise
             raise self._translate(error, key, doing) from error
-        self._reached = True
-        return result
 
     def _translate(self, error: Exception, key: str, doing: str) -> ConveyorError:
         where = f"{self.url}/{key}".rstrip("/")

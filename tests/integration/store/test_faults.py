@@ -44,7 +44,9 @@ def store(proxy: FaultyProxy, s3_store_url: str) -> Store:
 
 
 @pytest.mark.parametrize("kind", ["refuse", "drop", "answer", "damage", "stall"])
-def test_puts_are_repeated(store: Store, proxy: FaultyProxy, kind: Kind) -> None:
+def test_puts_are_repeated(store: Store, proxy: FaultyProxy, s3_server: S3Server, kind: Kind) -> None:
+    if kind == "damage" and s3_server.name == "moto":
+        pytest.skip("moto does not look at Content-MD5")
     proxy.faults.append(Fault(kind, "PUT", "object", times=1 if kind == "stall" else 2))
     store.put("object", b"precious")
     assert proxy.count("PUT", "object") == (2 if kind == "stall" else 3)
@@ -208,10 +210,17 @@ def test_every_page_of_a_list_is_repeated(store: Store, proxy: FaultyProxy) -> N
     assert [info.key for info in store.list("a")] == ["a"]
 
 
+def test_a_busy_server_is_waited_for_from_the_start(s3_store_url: str, proxy: FaultyProxy) -> None:
+    proxy.faults.append(Fault("answer", "GET", times=6))
+    with pytest.raises(NotFoundError):
+        open_store(s3_store_url, StoreSettings(endpoint=proxy.url)).read("a")
+    assert proxy.count("GET") == 7
+
+
 def test_a_server_that_is_not_there_is_told_soon(s3_store_url: str, proxy: FaultyProxy) -> None:
     proxy.faults.append(Fault("refuse", "GET", times=1000))
     started = time.monotonic()
     with pytest.raises(StoreError):
         open_store(s3_store_url, StoreSettings(endpoint=proxy.url)).read("a")
-    assert proxy.count("GET") == 3
+    assert proxy.count("GET") == 5
     assert time.monotonic() - started < 30
