@@ -43,9 +43,9 @@ def collect(batches: Iterable[LabelledBatch], forward: Forward, *, task: Task | 
     logits, labels, indices = [], [], []
     for batch in batches:
         images = np.asarray(batch.images)
-        logits.append(np.array(forward(images), dtype=np.float32))
-        labels.append(np.array(batch.labels, dtype=np.int64))
-        indices.append(np.array(batch.indices, dtype=np.int64))
+        logits.append(np.asarray(forward(images), dtype=np.float32))
+        labels.append(np.asarray(batch.labels, dtype=np.int64))
+        indices.append(np.asarray(batch.indices, dtype=np.int64))
         if task is not None:
             task.advance(len(images))
     if not logits:
