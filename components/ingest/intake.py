@@ -36,7 +36,12 @@ class Known:
         if self.stamps.get(entry.name) != (entry.size_bytes, entry.stamp):
             return None
         row = self.rows.get(entry.name)
-        if row is None or row.reason == "changed" or (row.content < 0 and row.reason in DERIVED_REASONS):
+        # What killed a worker may have been innocent: it gets another chance.
+        if (
+            row is None
+            or row.reason in {"changed", "decoder_crash"}
+            or (row.content < 0 and row.reason in DERIVED_REASONS)
+        ):
             return None
         return row
 
