@@ -26,6 +26,9 @@ from components.common.errors import InputError
 from components.data.index import ShardFile
 
 
+CLOSE_TIMEOUT_S = 10.0
+
+
 class CacheConfig(StepConfig):
     """The local copy of shards that training reads when the store is remote."""
 
@@ -193,7 +196,8 @@ class ShardCache(ShardReader):
         with self._changed:
             self._stop = True
             self._changed.notify_all()
-        self._thread.join()
+        # A transfer that hangs must not hold up Ctrl-C; the thread ends with the process.
+        self._thread.join(CLOSE_TIMEOUT_S)
         self._maps.clear()
 
     def _path(self, shard: int) -> Path:
