@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from components.common.failures import graceful, report_failure
+from components.common.failures import graceful, leave, report_failure
 from pipelines.commands.options import Session
 from pipelines.graph import GRAPH, Graph
 
@@ -113,11 +113,7 @@ def invoke(arguments: Sequence[str], graph: Graph = GRAPH) -> int:
 
 def main() -> None:
     """What the installed command runs."""
-    # Until every step has landed: the part of the table that is there.
-    there = [step for step in GRAPH if _exists(f"{step.package}.run") and _exists(f"{step.package}.config")]
-    names = [step.name for step in GRAPH]
-    usable = Graph(GRAPH.steps[: next((i for i, n in enumerate(names) if GRAPH[n] not in there), len(names))])
-    sys.exit(invoke(sys.argv[1:], usable))
+    leave(invoke(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import FrameType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from components.common.errors import ConveyorError, StepError
 
@@ -142,3 +142,17 @@ def report_failure(error: BaseException, *, debug: bool = False) -> int:
     explained = explain(error)
     print_error(explained)
     return explained.exit_code
+
+
+def leave(status: int) -> NoReturn:
+    """End the process with that status, whatever Python thinks of an interruption.
+
+    A KeyboardInterrupt that hits inside `exec` of a string (a dataclass being made during an import) leaves a flag in
+    CPython by which it later kills itself with SIGINT instead of exiting with our status.
+    """
+    if status == EXIT_INTERRUPTED:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

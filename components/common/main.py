@@ -13,7 +13,7 @@ import click
 from components.common.canonical import canonical_json
 from components.common.config import load_config, parse_override
 from components.common.errors import InputError
-from components.common.failures import graceful, report_failure
+from components.common.failures import graceful, leave, report_failure
 from components.common.progress import make_reporter
 from components.common.refs import Ref, parse_ref
 from components.common.runs import check_run_id, output_of
@@ -38,7 +38,7 @@ def main(package: str, argv: Sequence[str] | None = None) -> None:
     except click.Abort:  # click's own name for Ctrl-C
         sys.exit(report_failure(KeyboardInterrupt()))
     except BaseException as error:  # noqa: BLE001 - the last stop of everything, Ctrl-C included
-        sys.exit(report_failure(error, debug=debug))
+        leave(report_failure(error, debug=debug))
 
 
 def make_command(name: str, package: str, default_inputs: dict[str, str] | None = None) -> click.Command:

@@ -1,0 +1,70 @@
+"""What a Kubeflow pod does around a step, without kfp."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import support.dummy.run  # noqa: F401 - makes its reference known
+from components.common.kubeflow import as_run_id, figures, run_component
+from components.common.runs import check_run_id
+
+
+class FakeArtifact:
+    """A path and metadata, as kfp gives them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.metadata: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["conveyor-abc12", "My Nightly Run #7", "85798244", "a" * 90 + "-", "...", "Ünïcode", "9f0c-1d", ""],
+)
+def test_any_name_of_kubeflows_becomes_a_usable_one(name: str) -> None:
+    assert check_run_id(as_run_id(name))
+
+
+def test_figures_are_the_numbers_of_a_reference_by_dotted_name() -> None:
+    value = {"version": 1, "kind": "x", "n": 3, "ok": True, "metrics": {"a": 0.5, "b": "no"}, "list": [1, 2]}
+    assert figures(value) == {"n": 3, "ok": 1.0, "metrics.a": 0.5}
+
+
+def test_an_infinite_figure_is_refused() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        figures({"loss": float("inf")})
+
+
+def test_a_component_writes_its_reference_and_is_reused(tmp_path: Path) -> None:
+    states = []
+    for number in range(2):
+        artifact = FakeArtifact(tmp_path / f"ref-{number}" / "reference")
+        settings = {"dummy.greeting": "", "dummy.times": 0}
+        run_component("support.dummy", "Run 1", str(tmp_path / "store"), "", settings, reference=artifact)
+        assert json.loads(Path(artifact.path).read_bytes())["words"] == "hello"
+        states.append(artifact.metadata["state"])
+    assert states == ["done", "reused"]
+
+
+def test_the_form_wins_over_the_config(tmp_path: Path) -> None:
+    artifact = FakeArtifact(tmp_path / "reference")
+    text = "dummy: {greeting: moin, times: 2}\nstore: {url: /nowhere}"
+    run_component("support.dummy", "r", str(tmp_path / "store"), text, {"dummy.times": 3}, reference=artifact)
+    assert json.loads(Path(artifact.path).read_bytes())["words"] == "moin moin moin"
+
+
+@pytest.mark.parametrize(
+    ("text", "status"), [("trian: {epochs: 3}", 2), ("promote: {no: 1}", 2), ("dummy: {behaviour: bug}", 3)]
+)
+def test_a_failure_has_its_status_and_its_cause_in_the_log(
+    tmp_path: Path, text: str, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_component(
+            "support.dummy", "r", str(tmp_path / "store"), text, reference=FakeArtifact(tmp_path / "r")
+        )
+    assert ended.value.code == status
+    assert "error: " in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
