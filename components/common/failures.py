@@ -6,13 +6,16 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from components.common.errors import ConveyorError, StepError
+
+if TYPE_CHECKING:
+    import psutil
 
 EXIT_INTERRUPTED = 130
 GRACE_S = 3.0
@@ -108,23 +111,28 @@ def graceful() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    theirs = _children()
     for each in before:
         signal.signal(each, interrupt)
     try:
         yield
     except BaseException:
-        end_children()
+        end_children(spare=theirs)
         raise
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
 
 
-def end_children() -> None:
-    """End every process below this one: asked first, killed where it stays."""
+def end_children(spare: Collection["psutil.Process"] = ()) -> None:
+    """End every process below this one but for `spare` and what is below those: asked first, killed where it stays."""
     import psutil
 
-    children = psutil.Process().children(recursive=True)
+    children = []
+    for child in _children():
+        if child not in spare:
+            with suppress(psutil.NoSuchProcess):
+                children += [child, *child.children(recursive=True)]
     for child in children:
         with suppress(psutil.NoSuchProcess):
             child.terminate()
@@ -133,6 +141,12 @@ def end_children() -> None:
         with suppress(psutil.NoSuchProcess):
             child.kill()
     psutil.wait_procs(alive, timeout=GRACE_S)
+
+
+def _children() -> list["psutil.Process"]:
+    import psutil
+
+    return psutil.Process().children()
 
 
 def report_failure(error: BaseException, *, debug: bool = False) -> int:
