@@ -5,7 +5,7 @@ import math
 import os
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from components.common.canonical import Json
 from components.common.config import StepConfig
@@ -13,7 +13,9 @@ from components.common.errors import InputError
 from components.common.refs import ModelRef, ShardsRef
 from components.compress.choose import allowed_drop
 from components.compress.config import CompressConfig
-from components.compress.finetune import Recipe
+
+if TYPE_CHECKING:
+    from components.compress.finetune import Recipe
 
 AUTO_RATIOS = (0.5, 0.75, 0.875)
 MAX_THREADS = 8
@@ -37,8 +39,10 @@ class Plan(StepConfig):
     learning_rate: float
     latency_seconds: float
 
-    def recipe(self, config: CompressConfig) -> Recipe:
+    def recipe(self, config: CompressConfig) -> "Recipe":
         prune = config.prune
+        from components.compress.finetune import Recipe
+
         return Recipe(
             num_steps=self.num_steps,
             learning_rate=self.learning_rate,
