@@ -25,6 +25,7 @@ from components.models.onnx_predictor import OnnxPredictor
 from components.models.weights import load_model
 
 RESTLESS = 2.0
+"""When the rounds' medians of one model differ by more than this, the figures are worth little."""
 
 
 def compress(
