@@ -25,7 +25,6 @@ from components.common.config import NotInKey, StepConfig
 from components.common.errors import InputError
 from components.data.index import ShardFile
 
-
 CLOSE_TIMEOUT_S = 10.0
 
 

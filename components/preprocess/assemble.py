@@ -81,7 +81,7 @@ class Spool:
             payload = view[offset : offset + int(self._length[number])]
             if number in self._keep:
                 self.kept[number] = bytes(payload)
-            yield Sample(str(images.key[number]), int(images.label[number]), payload)
+            yield Sample(images.key[number].decode(), int(images.label[number]), payload)
 
 
 def convert_round(
@@ -133,7 +133,7 @@ def index_table(
         "length": [length for _, length in places],
         "format": [extension] * num,
         "label": images.label[part],
-        "key": images.key[part].tolist(),
+        "key": images.key[part].astype(np.str_).tolist(),
         "source": images.source[part],
         "height": spool.height[part],
         "width": spool.width[part],

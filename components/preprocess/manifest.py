@@ -25,8 +25,8 @@ class Images:
 
     split: NDArray[np.int8]
     """Number of the split in `SPLITS`."""
-    key: NDArray[np.str_]
-    """First 20 hex digits of the image's digest."""
+    key: NDArray[np.bytes_]
+    """ASCII; first 20 hex digits of the image's digest."""
     pack: NDArray[np.int32]
     """Number of the pack in `packs`."""
     packs: tuple[str, ...]
@@ -62,7 +62,7 @@ def read_images(snapshot: SnapshotRef, blobs: Blobs) -> Images:
             found=", ".join(f"{name}: {num}" for name, num in sorted(snapshot.splits.items())) or "no split",
             todo="see why images were quarantined in the report, or change ingest.split",
         )
-    digest = np.array([value.removeprefix("sha256:") for value in columns["digest"]], dtype=np.str_)
+    digest = np.array([value.removeprefix("sha256:") for value in columns["digest"]], dtype="S64")
     names, pack = np.unique(np.array(columns["pack"], dtype=np.str_), return_inverse=True)
     order = np.lexsort((digest, split))
 
@@ -76,7 +76,7 @@ def read_images(snapshot: SnapshotRef, blobs: Blobs) -> Images:
 
     return Images(
         split=split[order],
-        key=digest[order].astype(f"U{KEY_DIGITS}"),
+        key=digest[order].astype(f"S{KEY_DIGITS}"),
         pack=pack[order].astype(np.int32),
         packs=tuple(tree[f"packs/{name}.tar"].digest for name in names.tolist()),
         offset=numbers("offset"),

@@ -108,6 +108,7 @@ def test_the_batch_size_does_not_change_an_image(dataset: Any, backend: str) -> 
         (AugmentConfig(brightness=0.0, contrast=0.0, saturation=0.0), 5.0, 0.3),
         (AugmentConfig(crop="rescale", brightness=0.3, contrast=0.3, saturation=0.5), 7.0, 0.4),
         (AugmentConfig(crop="none", horizontal_flip=True), 5.0, 0.3),
+        (AugmentConfig(crop="shift", horizontal_flip=True), 5.0, 0.3),
     ],
 )
 def test_dali_and_torchvision_agree(

@@ -19,7 +19,7 @@ def images(counts: list[int]) -> Images:
     zeros = np.zeros(num, dtype=np.int64)
     return Images(
         split=np.repeat(np.arange(3), counts).astype(np.int8),
-        key=np.array([f"{n:020x}" for n in range(num)], dtype=np.str_),
+        key=np.array([f"{n:020x}" for n in range(num)], dtype="S20"),
         pack=zeros.astype(np.int32),
         packs=("sha256:" + "0" * 64,),
         offset=zeros,
