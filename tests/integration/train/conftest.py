@@ -50,6 +50,17 @@ class Training:
             assert time.monotonic() < until, "no checkpoint came"
             time.sleep(0.002)
 
+    def kill_worker(self, rank: int) -> None:
+        """Kill one rank, and wait until all of them have been started anew and have come further."""
+        before = self.workers()
+        before[rank].kill()
+        until = time.monotonic() + PATIENCE_S
+        while set(self.workers()) != set(before) or set(self.workers().values()) & set(before.values()):
+            assert self.process.poll() is None, "the training ended instead of starting its workers anew"
+            assert time.monotonic() < until, "no new workers came"
+            time.sleep(0.01)
+        self.wait_for_step(self.newest_step() + 5)
+
     def kill_group(self) -> None:
         os.killpg(self.process.pid, 9)
         self.process.wait()
