@@ -5,11 +5,11 @@ import sys
 
 import numpy as np
 import pytest
-from support.datasets import encode
-from support.images import synthetic_image
 
 from components.data import single
 from components.data.single import decode_and_resize, evaluation_view
+from support.datasets import encode
+from support.images import synthetic_image
 
 
 def test_the_company_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
