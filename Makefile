@@ -25,9 +25,11 @@ test-slow: setup ## tests that take more than half a minute each
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy, as CI runs them
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy components pipelines tools tests $(wildcard benchmarks)
+	@status=0; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/ruff format --check . || status=1; \
+	$(BIN)/mypy components pipelines tools tests $(wildcard benchmarks) || status=1; \
+	exit $$status
 
 format: setup ## rewrite the files as lint wants them, as far as ruff can
 	@$(BIN)/ruff check --fix .
