@@ -112,7 +112,8 @@ class EvaluationRef(Ref):
     split: Split
     num_samples: int
     metrics: dict[str, float]
-    """accuracy, accuracy_low, accuracy_high (95 % bootstrap), top5, macro_f1, roc_auc, ece, loss, temperature."""
+    """accuracy, accuracy_low, accuracy_high (95 %: bootstrap; Wilson where that has no width), top5, macro_f1,
+    balanced_accuracy, loss, ece; where defined roc_auc, average_precision, temperature."""
 
 
 class Candidate(BaseModel):

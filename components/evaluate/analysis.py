@@ -1,6 +1,6 @@
 """From a model's outputs to `metrics.json`: pure functions, no I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -95,13 +95,19 @@ def summary_metrics(document: dict[str, Any]) -> dict[str, float]:
     """The flat figures that the reference carries. A metric that is not defined on this split is left out."""
     metrics = document["metrics"]
     flat = {name: float(entry["value"]) for name, entry in metrics.items()}
-    flat["accuracy_low"] = metrics["accuracy"]["low"]
-    flat["accuracy_high"] = metrics["accuracy"]["high"]
+    flat["accuracy_low"], flat["accuracy_high"] = accuracy_interval(document)
     flat.setdefault("top5", 1.0)
     flat["ece"] = document["calibration"]["ece"]
     if document["calibration"]["temperature"] is not None:
         flat["temperature"] = document["calibration"]["temperature"]
     return flat
+
+
+def accuracy_interval(document: Mapping[str, Any]) -> tuple[float, float]:
+    """The bootstrap's; without any mistake (or right answer) that has no width, and Wilson's is the honest one."""
+    entry = document["metrics"]["accuracy"]
+    low, high = (entry["low"], entry["high"]) if entry["low"] < entry["high"] else document["accuracy_wilson"]
+    return float(low), float(high)
 
 
 def worst_errors(outputs: Outputs, limit: int) -> list[int]:

@@ -6,10 +6,9 @@ from components.common.refs import CompressedRef, EvaluationRef, ModelRef, Shard
 from components.compress.choose import allowed_drop, fits
 from components.evaluate.html.charts import trade_off_chart
 from pipelines.reporting.gather import RunView, StepView
-from pipelines.summary import percent, size
+from pipelines.summary import BYTES_PER_WEIGHT, percent, size
 
 ORIGINAL = "original"
-WEIGHTS = "weights.safetensors"
 
 
 def compression_context(view: RunView) -> dict[str, Any] | None:
@@ -55,10 +54,10 @@ def _original(view: RunView, latency: dict[str, Any]) -> dict[str, Any] | None:
     found = view.of(ModelRef)
     if found is None:
         return None
-    model, step = found
+    model = found[0]
     evaluation = view.of(EvaluationRef)
     test = evaluation[0].metrics["accuracy"] if evaluation and evaluation[0].split == "test" else None
-    size_bytes = step.tree[WEIGHTS].size_bytes if WEIGHTS in step.tree else None
+    size_bytes = BYTES_PER_WEIGHT * model.num_parameters
     return {
         "name": ORIGINAL,
         "architecture": model.architecture,
@@ -67,7 +66,7 @@ def _original(view: RunView, latency: dict[str, Any]) -> dict[str, Any] | None:
         "accuracy_test": percent(test) if test is not None else "–",
         "num_parameters": f"{model.num_parameters:,}",
         "size_bytes": size_bytes,
-        "size": size(size_bytes) if size_bytes else "–",
+        "size": size(size_bytes),
         **_latencies(latency.get(ORIGINAL, {})),
     }
 
@@ -84,7 +83,7 @@ def _row(
     speedup = smaller = None
     if original and original["latency_ms"] and times["latency_ms"]:
         speedup = original["latency_ms"] / times["latency_ms"]
-    if original and original["size_bytes"]:
+    if original:
         smaller = original["size_bytes"] / candidate.size_bytes
     return {
         "name": candidate.name,

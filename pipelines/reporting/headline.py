@@ -4,7 +4,7 @@ from typing import Any
 
 from components.common.refs import CompressedRef, EvaluationRef, ModelRef, PromotionRef, SnapshotRef
 from components.evaluate.html.evaluation import accuracy_range
-from components.evaluate.html.page import count, share
+from components.evaluate.html.page import count, sentence, share
 from pipelines.reporting.compression import milliseconds
 from pipelines.reporting.gather import RunView
 
@@ -27,8 +27,12 @@ def verdict(view: RunView) -> dict[str, str]:
     promotion = found[0]
     name = f"{promotion.registry} version {promotion.model_version}"
     if promotion.promoted:
-        return {"kind": "good", "what": f"Promoted: {name} is the champion", "why": promotion.reason}
-    return {"kind": "warn", "what": f"Not promoted: {name}", "why": promotion.reason}
+        return {
+            "kind": "good",
+            "what": f"Promoted: {name} is the champion",
+            "why": sentence(promotion.reason),
+        }
+    return {"kind": "warn", "what": f"Not promoted: {name}", "why": sentence(promotion.reason)}
 
 
 def tiles(

@@ -44,6 +44,9 @@ def training_context(view: RunView) -> dict[str, Any] | None:
             from_zero=True,
             y_format=scientific,
         ),
+        "loss_note": "training with label smoothing, validation without"
+        if settings.get("label_smoothing")
+        else "",
         "settings": _flat(settings),
     }
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from components.evaluate.analysis import accuracy_interval
 from components.evaluate.html.charts import bins_chart, curves_chart, reliability_chart
 from components.evaluate.html.grids import confusion_map
 from components.evaluate.html.page import data_uri, share
@@ -72,9 +73,8 @@ def evaluation_context(document: Mapping[str, Any], pictures: Mapping[str, bytes
 
 
 def accuracy_range(document: Mapping[str, Any]) -> str:
-    """The interval to print beside the accuracy: without any mistake the bootstrap's has no width, Wilson's has."""
-    entry = document["metrics"]["accuracy"]
-    low, high = (entry["low"], entry["high"]) if entry["low"] < entry["high"] else document["accuracy_wilson"]
+    """The interval to print beside the accuracy."""
+    low, high = accuracy_interval(document)
     return f"{share(low)} – {share(high)}"
 
 
@@ -85,7 +85,8 @@ def _metrics(document: Mapping[str, Any]) -> list[dict[str, str]]:
         if entry is None:
             continue
         show = _percent if name in SHARES else _plain
-        bounds = f"{show(entry['low'])} – {show(entry['high'])}" if "low" in entry else ""
+        wide = "low" in entry and entry["low"] < entry["high"]
+        bounds = f"{show(entry['low'])} – {show(entry['high'])}" if wide else ""
         rows.append({"name": title, "value": show(entry["value"]), "range": bounds, "meaning": meaning})
     low, high = document["accuracy_wilson"]
     rows.insert(

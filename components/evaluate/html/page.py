@@ -23,7 +23,7 @@ def environment(*folders: Path) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    environment.globals.update(style=Markup(style), pct=share, num=count)  # noqa: S704 - our own file
+    environment.globals.update(style=Markup(style), pct=share, num=count, sentence=sentence)  # noqa: S704 - our own file
     return environment
 
 
@@ -56,3 +56,9 @@ def share(value: float) -> str:
 def count(number: int, one: str, many: str | None = None) -> str:
     """A number with its noun: 1 image, 1,234 images."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def sentence(text: str) -> str:
+    """With a capital letter and a full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
