@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ import pytest
 from components.common.blobs import Blobs
 from components.common.errors import InputError, StepError
 from components.common.progress import QuietReporter
-from components.common.refs import CompressedRef
+from components.common.refs import CompressedRef, Split
 from components.common.step import Outcome, execute
 from components.common.trees import Tree
 from components.compress import candidates as candidates_module
 from components.compress import run as step
 from components.compress.config import CompressConfig
+from components.compress.export import export
 from components.data.loaders import open_evaluation_loader
 from components.models.onnx_predictor import OnnxPredictor
 from support.small_world import SmallWorld
@@ -33,7 +35,7 @@ SETTINGS = {
 }
 
 
-def settings(**changes) -> CompressConfig:
+def settings(**changes: Any) -> CompressConfig:
     return CompressConfig.model_validate_json(json.dumps(SETTINGS | changes))
 
 
@@ -43,7 +45,7 @@ def compress(world: SmallWorld, config: CompressConfig) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def done(world) -> Outcome:
+def done(world: SmallWorld) -> Outcome:
     return compress(world, settings())
 
 
@@ -52,7 +54,7 @@ def output(outcome: Outcome) -> CompressedRef:
     return outcome.output
 
 
-def test_all_candidates_are_there_with_their_figures(world, done):
+def test_all_candidates_are_there_with_their_figures(world: SmallWorld, done: Outcome) -> None:
     ref = output(done)
     assert [c.name for c in ref.candidates] == ["fp32", "int8", "fp32-pruned-50", "int8-pruned-50"]
     fp32, int8, pruned, both = ref.candidates
@@ -67,10 +69,14 @@ def test_all_candidates_are_there_with_their_figures(world, done):
         assert (entry.digest, entry.size_bytes) == (candidate.model, candidate.size_bytes)
 
 
-def test_the_accuracies_are_those_of_the_files(world, done):
+def test_the_accuracies_are_those_of_the_files(world: SmallWorld, done: Outcome) -> None:
     for candidate in output(done).candidates:
         predictor = OnnxPredictor(world.blobs.read(candidate.model))
-        for split, expected in (("val", candidate.accuracy_validation), ("test", candidate.accuracy)):
+        cases: tuple[tuple[Split, float], ...] = (
+            ("val", candidate.accuracy_validation),
+            ("test", candidate.accuracy),
+        )
+        for split, expected in cases:
             with open_evaluation_loader(
                 world.shards, world.blobs, split=split, batch_size=7, backend="torchvision"
             ) as batches:
@@ -80,7 +86,7 @@ def test_the_accuracies_are_those_of_the_files(world, done):
             assert np.concatenate(right).mean() == pytest.approx(expected)
 
 
-def test_everything_is_measured_beside_the_record(done):
+def test_everything_is_measured_beside_the_record(done: Outcome) -> None:
     latency = done.measurements["latency"]
     assert set(latency) == {"original", *(c.name for c in output(done).candidates)}
     for sizes in latency.values():
@@ -91,7 +97,7 @@ def test_everything_is_measured_beside_the_record(done):
     assert "ms" not in output(done).to_json().decode()
 
 
-def test_an_unchanged_rerun_is_reused(world, done):
+def test_an_unchanged_rerun_is_reused(world: SmallWorld, done: Outcome) -> None:
     again = compress(world, settings())
     assert again.state == "reused"
     assert again.output == done.output
@@ -106,6 +112,7 @@ from components.common.step import execute
 from components.common.store import open_store
 from components.compress import run as step
 from components.compress.config import CompressConfig
+from components.compress.export import export
 given = json.load(sys.stdin)
 inputs = step.Inputs(**{name: parse_ref(given[name], where=name) for name in ("model", "shards")})
 store = open_store(given["store"])
@@ -114,7 +121,9 @@ print(json.dumps([outcome.state, outcome.output.to_value()]))
 """
 
 
-def test_another_process_makes_the_same_candidates_to_the_bit(world, done, tmp_path):
+def test_another_process_makes_the_same_candidates_to_the_bit(
+    world: SmallWorld, done: Outcome, tmp_path: Path
+) -> None:
     root = Path(__file__).parents[3]
     # Another allowed drop is another key, and changes nothing but the choice.
     config = settings(max_accuracy_drop=1.0)
@@ -139,7 +148,9 @@ def test_another_process_makes_the_same_candidates_to_the_bit(world, done, tmp_p
 
 
 @pytest.mark.parametrize(("fastest", "drop"), [("int8", 0.05), ("fp32-pruned-50", 1.0), ("fp32", 0.05)])
-def test_recorded_latencies_make_the_choice(world, tmp_path, fastest, drop):
+def test_recorded_latencies_make_the_choice(
+    world: SmallWorld, tmp_path: Path, fastest: str, drop: float
+) -> None:
     path = tmp_path / "latency.json"
     names = ("fp32", "int8", "fp32-pruned-50", "int8-pruned-50")
     path.write_text(json.dumps({name: 1.0 if name == fastest else 5.0 for name in names}))
@@ -153,7 +164,7 @@ def test_recorded_latencies_make_the_choice(world, tmp_path, fastest, drop):
     assert (again.state, again.key) == ("reused", first.key)
 
 
-def test_a_missing_recorded_latency_is_named(world, tmp_path):
+def test_a_missing_recorded_latency_is_named(world: SmallWorld, tmp_path: Path) -> None:
     path = tmp_path / "latency.json"
     path.write_text('{"fp32": 1.0}')
     with pytest.raises(InputError, match="lack a candidate") as raised:
@@ -161,7 +172,7 @@ def test_a_missing_recorded_latency_is_named(world, tmp_path):
     assert raised.value.expected == "a figure for int8"
 
 
-def test_heavier_pruning_is_tried_only_while_it_pays(world):
+def test_heavier_pruning_is_tried_only_while_it_pays(world: SmallWorld) -> None:
     # Without healing a network without half its channels knows nothing: 0.75 is not tried.
     ref = output(compress(world, settings(prune={"epochs": 0})))
     assert [c.name for c in ref.candidates] == ["fp32", "int8", "fp32-pruned-50", "int8-pruned-50"]
@@ -169,8 +180,10 @@ def test_heavier_pruning_is_tried_only_while_it_pays(world):
     assert ref.candidates[-1].name == "int8-pruned-87.5"
 
 
-def test_a_candidate_that_cannot_be_made_is_left_out(world, monkeypatch):
-    def broken(*_, **__):
+def test_a_candidate_that_cannot_be_made_is_left_out(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> bytes:
         raise NotImplementedError("no such operator")
 
     monkeypatch.setattr(candidates_module, "quantize", broken)
@@ -180,10 +193,12 @@ def test_a_candidate_that_cannot_be_made_is_left_out(world, monkeypatch):
     assert table["dropped"] == {"int8": "NotImplementedError: no such operator"}
 
 
-def test_an_export_that_says_something_else_stops_the_step(world, monkeypatch):
-    real = candidates_module.export
+def test_an_export_that_says_something_else_stops_the_step(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = export
 
-    def wrong(model, **how):
+    def wrong(model: Any, **how: Any) -> bytes:
         with_other_head = model.__class__(*model)
         head = with_other_head[-1].__class__(
             with_other_head[-1].in_features, with_other_head[-1].out_features
@@ -196,7 +211,7 @@ def test_an_export_that_says_something_else_stops_the_step(world, monkeypatch):
         compress(world, settings(prune={"ratios": []}, max_accuracy_drop=0.07))
 
 
-def test_nothing_but_blobs_and_the_record_is_written(world, done):
+def test_nothing_but_blobs_and_the_record_is_written(world: SmallWorld, done: Outcome) -> None:
     tops = {info.key.split("/")[0] for info in world.store.list()}
     assert tops <= {"blobs", "records", "measurements"}
     assert Blobs(world.store).exists(output(done).tree)

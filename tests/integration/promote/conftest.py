@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ class Case:
             model=world.model,
         )
 
-    def promote(self, name: str = "int8", **settings) -> Outcome:
+    def promote(self, name: str = "int8", **settings: Any) -> Outcome:
         config = PromoteConfig.model_validate_json(json.dumps(NO_CLOCKS | settings))
         return execute(step, config, self.inputs(name), self.store, QuietReporter())
 

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from components.common.step import Outcome
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +52,7 @@ print(json.dumps([outcome.key, outcome.output.to_value()]), flush=True)
 """
 
 
-def start(case, name: str, die_at: int = 0) -> subprocess.Popen[str]:
+def start(case: Any, name: str, die_at: int = 0) -> subprocess.Popen[str]:
     """A process that waits for `go`."""
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", PROGRAM, str(ROOT), str(ROOT / "tests")],
@@ -79,7 +82,7 @@ def go(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
-def run(case, name: str, die_at: int = 0) -> tuple[int, list | None]:
+def run(case: Any, name: str, die_at: int = 0) -> tuple[int, list[Any] | None]:
     process = start(case, name, die_at)
     wait_ready(process)
     go(process)
@@ -88,7 +91,7 @@ def run(case, name: str, die_at: int = 0) -> tuple[int, list | None]:
     return process.returncode, json.loads(out) if out else None
 
 
-def check(case, expected) -> None:
+def check(case: Any, expected: Outcome) -> None:
     """One version for the challenger, one move to it, and the record that an uninterrupted promotion has."""
     document = case.registry.pointer().document
     assert [(m.before, m.after, m.action) for m in document.moves] == [
@@ -105,7 +108,7 @@ def check(case, expected) -> None:
 
 
 @pytest.fixture
-def uninterrupted(case, template, tmp_path):
+def uninterrupted(case: Any, template: Any, tmp_path: Path) -> Outcome:
     """What the promotion of `int8` over `fp32` comes to on a store where nothing is killed."""
     import shutil
 
@@ -114,10 +117,13 @@ def uninterrupted(case, template, tmp_path):
     shutil.copytree(case.store.url.removeprefix("file://"), tmp_path / "calm")
     calm = template.on(open_store(str(tmp_path / "calm")))
     calm.promote("fp32")
-    return calm.promote("int8")
+    outcome: Outcome = calm.promote("int8")
+    return outcome
 
 
-def test_killed_before_every_single_write_it_ends_as_if_it_had_not_been(case, uninterrupted):
+def test_killed_before_every_single_write_it_ends_as_if_it_had_not_been(
+    case: Any, uninterrupted: Outcome
+) -> None:
     """One store, killed one write later each time: every state that a kill can leave is gone on from."""
     case.promote("fp32")
     for die_at in range(1, MAX_WRITES):
@@ -134,7 +140,9 @@ def test_killed_before_every_single_write_it_ends_as_if_it_had_not_been(case, un
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_on_a_fresh_store_each_time(case, template, uninterrupted, tmp_path):
+def test_killed_at_random_moments_on_a_fresh_store_each_time(
+    case: Any, template: Any, uninterrupted: Outcome, tmp_path: Path
+) -> None:
     import shutil
 
     from components.common.store import open_store
@@ -161,7 +169,7 @@ def test_killed_at_random_moments_on_a_fresh_store_each_time(case, template, uni
         check(each, uninterrupted)
 
 
-def test_the_same_challenger_twice_at_once_is_one_version(case):
+def test_the_same_challenger_twice_at_once_is_one_version(case: Any) -> None:
     both = [start(case, "int8") for _ in range(2)]
     for process in both:
         wait_ready(process)
@@ -173,7 +181,7 @@ def test_the_same_challenger_twice_at_once_is_one_version(case):
     assert len(case.registry.pointer().document.moves) == 1
 
 
-def test_two_challengers_at_once_are_both_decided_one_after_the_other(case):
+def test_two_challengers_at_once_are_both_decided_one_after_the_other(case: Any) -> None:
     both = {name: start(case, name) for name in ("int8", "fp32")}
     for process in both.values():
         wait_ready(process)

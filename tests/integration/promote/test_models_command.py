@@ -1,6 +1,8 @@
 """`conveyor models` as a person and as a script sees it."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def filled(case):
+def filled(case: Any) -> Any:
     """Champion 2, retired 1, refused 3."""
     case.promote("fp32")
     case.promote("int8")
@@ -18,11 +20,11 @@ def filled(case):
     return case
 
 
-def models(case, *arguments: str) -> int:
+def models(case: Any, *arguments: str) -> int:
     return invoke(["models", *arguments, "--store", case.store.url.removeprefix("file://")])
 
 
-def test_list(filled, capsys):
+def test_list(filled: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert models(filled, "list", "--json") == 0
     value = json.loads(capsys.readouterr().out)
     assert (value["registry"], value["champion"]) == ("digits", 2)
@@ -37,7 +39,7 @@ def test_list(filled, capsys):
     assert "champion" in out
 
 
-def test_show(filled, capsys):
+def test_show(filled: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert models(filled, "show") == 0
     out = capsys.readouterr().out
     assert "# digits, version 2" in out
@@ -50,7 +52,7 @@ def test_show(filled, capsys):
     assert value["lineage"]["references"]
 
 
-def test_rollback_and_promote_tell_what_moved(filled, capsys):
+def test_rollback_and_promote_tell_what_moved(filled: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert models(filled, "rollback", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {
         "registry": "digits",
@@ -76,7 +78,9 @@ def test_rollback_and_promote_tell_what_moved(filled, capsys):
         (("promote", "two"), 2, "not a valid integer"),
     ],
 )
-def test_mistakes_are_explained(filled, capsys, arguments, status, words):
+def test_mistakes_are_explained(
+    filled: Any, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], status: int, words: str
+) -> None:
     assert models(filled, *arguments) == status
     err = capsys.readouterr().err
     assert words in err
@@ -84,12 +88,14 @@ def test_mistakes_are_explained(filled, capsys, arguments, status, words):
     assert filled.registry.pointer().champion == 2
 
 
-def test_an_empty_store_says_what_to_do(tmp_path, capsys):
+def test_an_empty_store_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["models", "list", "--store", str(tmp_path)]) == 2
     assert "no model is registered in this store" in capsys.readouterr().err
 
 
-def test_a_version_without_its_model_is_never_made_champion(filled, capsys):
+def test_a_version_without_its_model_is_never_made_champion(
+    filled: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     filled.store.delete(filled.registry.model_key(1))
     assert models(filled, "rollback") == 2
     assert "has no model file" in capsys.readouterr().err

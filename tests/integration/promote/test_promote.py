@@ -1,16 +1,19 @@
 """The whole step on real models: first champions, challengers, refusals, rollbacks, reruns."""
 
 import json
+from typing import Any
 
 import pytest
 
 from components.common.canonical import digest_bytes
 from components.common.errors import StepError
 from components.common.refs import PromotionRef
+from components.common.step import Outcome
 from components.common.store import open_store
 from components.common.trees import Tree
 from components.models.predictor import Predictor
-from components.promote.registry import Registry
+from components.promote.documents import Move
+from components.promote.registry import Pointer, Registry
 from components.promote.run import registry_name
 from components.promote.testset import test_images as images_of
 from pipelines.cli import invoke
@@ -18,17 +21,17 @@ from pipelines.cli import invoke
 pytestmark = pytest.mark.integration
 
 
-def output(outcome) -> PromotionRef:
+def output(outcome: Outcome) -> PromotionRef:
     assert isinstance(outcome.output, PromotionRef)
     return outcome.output
 
 
-def models(case, *arguments: str) -> int:
+def models(case: Any, *arguments: str) -> int:
     path = case.store.url.removeprefix("file://")
     return invoke(["models", *arguments, "--store", path])
 
 
-def test_the_first_champion_is_registered_whole(case):
+def test_the_first_champion_is_registered_whole(case: Any) -> None:
     outcome = case.promote()
     ref, registry = output(outcome), case.registry
     assert (ref.promoted, ref.model_version, ref.champion_before) == (True, 1, None)
@@ -51,7 +54,7 @@ def test_the_first_champion_is_registered_whole(case):
     assert set(Tree.read(case.world.blobs, ref.tree)) == {"model.onnx", "spec.json", "gates.json"}
 
 
-def test_a_registered_version_predicts_what_was_judged(case):
+def test_a_registered_version_predicts_what_was_judged(case: Any) -> None:
     case.promote()
     version = case.registry.version(1)
     predictor = Predictor(version.spec, case.registry.read_model(version))
@@ -66,7 +69,7 @@ def test_a_registered_version_predicts_what_was_judged(case):
     assert sum(right) / len(right) == pytest.approx(version.metrics["accuracy"])
 
 
-def test_an_unchanged_rerun_is_reused_though_the_champion_changed_by_it(case):
+def test_an_unchanged_rerun_is_reused_though_the_champion_changed_by_it(case: Any) -> None:
     first = case.promote()
     again = case.promote()
     assert (again.state, again.key, again.output) == ("reused", first.key, first.output)
@@ -74,7 +77,7 @@ def test_an_unchanged_rerun_is_reused_though_the_champion_changed_by_it(case):
     assert len(case.registry.pointer().document.moves) == 1
 
 
-def test_an_equal_challenger_succeeds_the_champion(case):
+def test_an_equal_challenger_succeeds_the_champion(case: Any) -> None:
     case.promote("fp32")
     ref = output(case.promote("int8"))
     assert (ref.promoted, ref.model_version, ref.champion_before) == (True, 2, 1)
@@ -91,7 +94,7 @@ def test_an_equal_challenger_succeeds_the_champion(case):
     assert case.promote("int8").state == "reused"
 
 
-def test_a_worse_challenger_is_refused_and_registered(case):
+def test_a_worse_challenger_is_refused_and_registered(case: Any) -> None:
     case.promote()
     ref = output(case.promote("bad"))
     assert not ref.promoted
@@ -104,7 +107,7 @@ def test_a_worse_challenger_is_refused_and_registered(case):
     assert case.registry.pointer().champion == 1
 
 
-def test_latency_and_size_gates_use_what_is_measured_here(case):
+def test_latency_and_size_gates_use_what_is_measured_here(case: Any) -> None:
     case.promote("int8")
     outcome = case.promote("fp32", max_size_ratio=2.0, max_latency_ratio=1e-6)
     ref = output(outcome)
@@ -116,7 +119,7 @@ def test_latency_and_size_gates_use_what_is_measured_here(case):
     assert set(outcome.measurements["latency"]["batch_1"]) == {"1", "2"}
 
 
-def test_what_was_rolled_back_comes_back_only_by_force(case):
+def test_what_was_rolled_back_comes_back_only_by_force(case: Any) -> None:
     case.promote("fp32")
     promoted = case.promote("int8")
     assert models(case, "rollback") == 0
@@ -144,7 +147,7 @@ def test_what_was_rolled_back_comes_back_only_by_force(case):
     ]
 
 
-def test_the_champion_before_last_is_reused_after_a_rollback_to_it(case):
+def test_the_champion_before_last_is_reused_after_a_rollback_to_it(case: Any) -> None:
     first = case.promote("fp32")
     case.promote("int8")
     models(case, "rollback")
@@ -152,7 +155,7 @@ def test_the_champion_before_last_is_reused_after_a_rollback_to_it(case):
     assert (again.state, again.key) == ("reused", first.key)
 
 
-def test_a_forced_champion_counts_as_promoted_by_hand(case):
+def test_a_forced_champion_counts_as_promoted_by_hand(case: Any) -> None:
     case.promote("int8")
     refused = case.promote("bad")
     assert models(case, "promote", "2", "--force") == 0
@@ -165,7 +168,7 @@ def test_a_forced_champion_counts_as_promoted_by_hand(case):
     assert case.registry.pointer().champion == 2
 
 
-def test_stricter_gates_judge_the_champion_anew_but_do_not_unseat_it(case):
+def test_stricter_gates_judge_the_champion_anew_but_do_not_unseat_it(case: Any) -> None:
     case.promote()
     accuracy = case.challengers["int8"].candidates[0].accuracy
     ref = output(case.promote(min_accuracy=min(1.0, accuracy + 1e-6)))
@@ -178,11 +181,11 @@ def test_stricter_gates_judge_the_champion_anew_but_do_not_unseat_it(case):
     assert case.registry.numbers() == [1]
 
 
-def test_who_loses_the_race_is_compared_with_the_winner(case, monkeypatch):
+def test_who_loses_the_race_is_compared_with_the_winner(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     case.promote("fp32")
     real = Registry.move
 
-    def slow(self, pointer, move):
+    def slow(self: Registry, pointer: Pointer, move: Move) -> bool:
         monkeypatch.setattr(Registry, "move", real)
         # Meanwhile a person makes version 2 the champion: the pointer's tag is another one then.
         assert models(case, "promote", "2", "--force") == 0
@@ -200,14 +203,14 @@ def test_who_loses_the_race_is_compared_with_the_winner(case, monkeypatch):
     assert case.promote("int8").output == ref
 
 
-def test_a_pointer_that_never_rests_ends_in_an_error(case, monkeypatch):
+def test_a_pointer_that_never_rests_ends_in_an_error(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Registry, "move", lambda *_: False)
     with pytest.raises(StepError, match="kept changing") as raised:
         case.promote()
     assert "8 lost races" in str(raised.value)
 
 
-def test_a_model_that_answers_otherwise_than_it_was_judged_is_not_registered_as_good(case):
+def test_a_model_that_answers_otherwise_than_it_was_judged_is_not_registered_as_good(case: Any) -> None:
     compressed = case.challengers["int8"]
     wrong = compressed.candidates[0].model_copy(update={"accuracy": 0.3})
     case.challengers["wrong"] = compressed.model_copy(update={"candidates": (wrong,)})
@@ -216,7 +219,7 @@ def test_a_model_that_answers_otherwise_than_it_was_judged_is_not_registered_as_
     assert case.registry.pointer().champion is None
 
 
-def test_the_registry_is_called_after_the_data_set_or_the_setting(case):
+def test_the_registry_is_called_after_the_data_set_or_the_setting(case: Any) -> None:
     assert output(case.promote()).registry == "digits"
     assert output(case.promote(registry="mine")).registry == "mine"
     named = case.world.snapshot.model_copy(update={"dataset": "my cats & dogs/2024 "})
@@ -226,7 +229,7 @@ def test_the_registry_is_called_after_the_data_set_or_the_setting(case):
     assert registry_name(PromoteConfig(), named.model_copy(update={"dataset": "…"})) == "model"
 
 
-def test_on_an_s3_server(case, s3_store_url):
+def test_on_an_s3_server(case: Any, s3_store_url: str) -> None:
     remote = open_store(s3_store_url)
     for info in case.store.list():
         remote.put(info.key, case.store.read(info.key)[0])

@@ -20,7 +20,7 @@ OPTIONS = st.lists(
 )
 
 
-def best_by_the_rule(options, baseline, drop):
+def best_by_the_rule(options: list[Option], baseline: float, drop: float) -> Option:
     """The rule once more, as slowly and literally as its sentence."""
     fitting = [o for o in options if o.accuracy >= baseline - drop - 1e-9]
     tied = [o for o in fitting if all(o.latency_ms <= (1 + TIE) * other.latency_ms for other in fitting)]
@@ -30,7 +30,9 @@ def best_by_the_rule(options, baseline, drop):
 
 
 @given(OPTIONS, st.sampled_from([0.0, 0.005, 0.05, 1.0]))
-def test_the_choice_follows_the_rule_and_the_order_of_candidates_does_not_matter(options, drop):
+def test_the_choice_follows_the_rule_and_the_order_of_candidates_does_not_matter(
+    options: list[Option], drop: float
+) -> None:
     baseline = options[0].accuracy
     chosen = choose(options, baseline=baseline, drop=drop)
     assert chosen == best_by_the_rule(options, baseline, drop)
@@ -38,7 +40,7 @@ def test_the_choice_follows_the_rule_and_the_order_of_candidates_does_not_matter
     assert fits(chosen.accuracy, baseline=baseline, drop=drop)
 
 
-def test_every_small_case():
+def test_every_small_case() -> None:
     latencies, accuracies, sizes = (1.0, 1.1, 1.2), (0.98, 0.99, 1.0), (1, 2)
     kinds = list(itertools.product(latencies, accuracies, sizes))
     base = Option("base", 5.0, 0.99, 3)
@@ -51,28 +53,28 @@ def test_every_small_case():
     ("slower", "more_accurate", "expected"),
     [(1.09, True, "slow"), (1.09, False, "fast"), (1.11, True, "fast")],
 )
-def test_within_ten_percent_the_more_accurate_wins(slower, more_accurate, expected):
+def test_within_ten_percent_the_more_accurate_wins(slower: float, more_accurate: bool, expected: str) -> None:
     options = [Option("fast", 1.0, 0.95, 10), Option("slow", slower, 0.96 if more_accurate else 0.95, 20)]
     assert choose(options, baseline=0.95, drop=0.0).name == expected
 
 
-def test_a_faster_one_beyond_the_drop_is_passed_over():
+def test_a_faster_one_beyond_the_drop_is_passed_over() -> None:
     options = [Option("fp32", 3.0, 0.98, 30), Option("pruned", 1.0, 0.97, 10), Option("int8", 2.0, 0.978, 20)]
     assert choose(options, baseline=0.98, drop=0.005).name == "int8"
 
 
-def test_exactly_the_drop_is_allowed_though_floats_round():
+def test_exactly_the_drop_is_allowed_though_floats_round() -> None:
     assert fits(0.1 + 0.2 - 0.1, baseline=0.3, drop=0.1)
     assert fits(177 / 180, baseline=178 / 180, drop=1 / 180)
     assert not fits(176 / 180, baseline=178 / 180, drop=1 / 180)
 
 
-def test_no_candidate_that_fits_is_an_error():
+def test_no_candidate_that_fits_is_an_error() -> None:
     with pytest.raises(ValueError, match="no candidate"):
         choose([Option("a", 1.0, 0.5, 1)], baseline=0.9, drop=0.1)
 
 
 @pytest.mark.parametrize(("num", "drop"), [(40, 1 / 40), (200, 0.005), (10_000, 0.005), (0, 1.0)])
-def test_the_default_drop_is_half_a_point_or_one_image(num, drop):
+def test_the_default_drop_is_half_a_point_or_one_image(num: int, drop: float) -> None:
     assert allowed_drop(None, num) == pytest.approx(drop)
     assert allowed_drop(0.02, num) == 0.02

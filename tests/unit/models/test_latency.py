@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 
 from components.models.latency import measure_interleaved
@@ -6,15 +8,16 @@ from components.models.latency import measure_interleaved
 class World:
     """A clock that only the measured calls move."""
 
-    def __init__(self, costs):
-        self.now, self.costs, self.log = 0.0, costs, []
+    def __init__(self, costs: dict[str, float]) -> None:
+        self.now, self.costs = 0.0, costs
+        self.log: list[str] = []
 
-    def clock(self):
+    def clock(self) -> float:
         return self.now
 
-    def calls(self):
-        def make(name):
-            def call():
+    def calls(self) -> dict[str, Callable[[], None]]:
+        def make(name: str) -> Callable[[], None]:
+            def call() -> None:
                 self.log.append(name)
                 self.now += self.costs[name]
 
@@ -23,7 +26,7 @@ class World:
         return {name: make(name) for name in self.costs}
 
 
-def test_medians_are_right_and_the_time_is_kept():
+def test_medians_are_right_and_the_time_is_kept() -> None:
     world = World({"slow": 0.010, "fast": 0.001})
     found = measure_interleaved(world.calls(), rounds=5, warmup=2, seconds=2.0, clock=world.clock)
     assert found["slow"].p50_ms == pytest.approx(10)
@@ -32,7 +35,7 @@ def test_medians_are_right_and_the_time_is_kept():
     assert world.now <= 2.0 + 0.1
 
 
-def test_everybody_comes_in_every_round_and_nobody_is_always_first():
+def test_everybody_comes_in_every_round_and_nobody_is_always_first() -> None:
     world = World({"a": 0.01, "b": 0.01, "c": 0.01})
     measure_interleaved(world.calls(), rounds=3, warmup=1, seconds=0.27, clock=world.clock)
     firsts = [world.log[0]]
@@ -42,7 +45,7 @@ def test_everybody_comes_in_every_round_and_nobody_is_always_first():
     assert firsts == ["a", "b", "c"]
 
 
-def test_calls_slower_than_the_whole_budget_are_still_timed_once():
+def test_calls_slower_than_the_whole_budget_are_still_timed_once() -> None:
     world = World({"huge": 60.0, "small": 0.001})
     found = measure_interleaved(world.calls(), rounds=7, warmup=3, seconds=1.0, clock=world.clock)
     assert found["huge"].num_calls == 1
@@ -51,12 +54,12 @@ def test_calls_slower_than_the_whole_budget_are_still_timed_once():
     assert world.log.count("huge") == 2, "one call to warm up, one that counts"
 
 
-def test_a_restless_machine_shows():
+def test_a_restless_machine_shows() -> None:
     world = World({"a": 0.01})
     calls = world.calls()
     original = calls["a"]
 
-    def restless():
+    def restless() -> None:
         world.costs["a"] = 0.05 if world.now > 0.5 else 0.01
         original()
 
@@ -64,7 +67,7 @@ def test_a_restless_machine_shows():
     assert found["a"].spread > 3
 
 
-def test_a_figure_is_plain_json():
+def test_a_figure_is_plain_json() -> None:
     world = World({"a": 0.01})
     found = measure_interleaved(world.calls(), rounds=1, warmup=1, seconds=0.1, clock=world.clock)
     value = found["a"].to_value()

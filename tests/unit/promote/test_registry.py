@@ -2,6 +2,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,18 +13,18 @@ from components.common.errors import InputError, StoreError
 from components.common.store import open_store
 from components.common.store.base import DigestMismatchError
 from components.models.spec import ModelSpec
-from components.promote.documents import Champion, Move, Version
+from components.promote.documents import Action, Champion, Move, Version
 from components.promote.registry import Registry, check_name, list_registries, open_registry, require_champion
 
 MODEL = b"an ONNX file"
 NOW = "2026-01-01T00:00:00+00:00"
 
 
-def digest(name) -> str:
+def digest(name: object) -> str:
     return digest_bytes(str(name).encode())
 
 
-def version(challenger="one", number=1, model: bytes = MODEL) -> Version:
+def version(challenger: str = "one", number: int = 1, model: bytes = MODEL) -> Version:
     spec = ModelSpec(
         name="int8",
         model=digest_bytes(model),
@@ -47,7 +48,7 @@ def version(challenger="one", number=1, model: bytes = MODEL) -> Version:
     )
 
 
-def move(action, before, after, model=None) -> Move:
+def move(action: Action, before: int | None, after: int, model: int | None = None) -> Move:
     return Move(
         action=action,
         before=before,
@@ -64,20 +65,20 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(open_store(str(tmp_path)), "digits")
 
 
-def test_numbers_count_up_and_a_challenger_keeps_its_own(registry):
+def test_numbers_count_up_and_a_challenger_keeps_its_own(registry: Registry) -> None:
     assert [registry.claim(version(name)).number for name in ("x", "y", "x", "z", "y")] == [1, 2, 1, 3, 2]
     assert registry.numbers() == [1, 2, 3]
     assert [v.challenger for v in registry.versions()] == [digest("x"), digest("y"), digest("z")]
 
 
-def test_versions_beyond_nine_are_in_the_order_of_numbers(registry):
+def test_versions_beyond_nine_are_in_the_order_of_numbers(registry: Registry) -> None:
     for name in range(12):
-        registry.claim(version(name))
+        registry.claim(version(str(name)))
     assert registry.numbers() == list(range(1, 13))
     assert registry.claim(version("one more")).number == 13
 
 
-def test_many_at_once_get_different_numbers_and_the_same_one_gets_one(registry):
+def test_many_at_once_get_different_numbers_and_the_same_one_gets_one(registry: Registry) -> None:
     names = [f"challenger {i % 4}" for i in range(12)]
     barrier = threading.Barrier(len(names))
 
@@ -91,7 +92,7 @@ def test_many_at_once_get_different_numbers_and_the_same_one_gets_one(registry):
     assert {number for _, number in claimed} == {1, 2, 3, 4} == set(registry.numbers())
 
 
-def test_the_pointer_moves_only_from_where_it_was_read(registry):
+def test_the_pointer_moves_only_from_where_it_was_read(registry: Registry) -> None:
     before = registry.pointer()
     assert before.champion is None
     assert registry.move(before, move("promote", None, 1))
@@ -102,7 +103,7 @@ def test_the_pointer_moves_only_from_where_it_was_read(registry):
     assert [m.after for m in registry.pointer().document.moves] == [1, 2]
 
 
-def test_a_model_file_is_checked_both_ways(registry, tmp_path):
+def test_a_model_file_is_checked_both_ways(registry: Registry, tmp_path: Path) -> None:
     claimed = registry.claim(version())
     assert not registry.is_complete(claimed.number)
     path = tmp_path / "m.onnx"
@@ -118,7 +119,7 @@ def test_a_model_file_is_checked_both_ways(registry, tmp_path):
         registry.read_model(claimed)
 
 
-def test_unknown_versions_and_names_say_what_there_is(registry):
+def test_unknown_versions_and_names_say_what_there_is(registry: Registry) -> None:
     with pytest.raises(InputError, match="no model is registered in this store"):
         open_registry(registry.store)
     registry.claim(version())
@@ -137,12 +138,12 @@ def test_unknown_versions_and_names_say_what_there_is(registry):
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "-x", "ä", "a" * 64, "a b", "..", "a.b"])
-def test_names_that_no_store_and_no_server_could_hold(name):
+def test_names_that_no_store_and_no_server_could_hold(name: str) -> None:
     with pytest.raises(InputError, match="registry name"):
         check_name(name)
 
 
-def test_damaged_and_newer_documents_are_named(registry):
+def test_damaged_and_newer_documents_are_named(registry: Registry) -> None:
     registry.claim(version())
     registry.store.put("registry/digits/champion.json", b"{")
     with pytest.raises(StoreError, match="not a champion document"):
@@ -154,7 +155,7 @@ def test_damaged_and_newer_documents_are_named(registry):
     assert "another release" in str(raised.value)
 
 
-def test_a_pointer_to_nothing_is_a_damaged_store(registry):
+def test_a_pointer_to_nothing_is_a_damaged_store(registry: Registry) -> None:
     registry.move(registry.pointer(), move("promote", None, 4))
     with pytest.raises(StoreError, match="version 4, which is not there"):
         require_champion(registry)
@@ -167,7 +168,7 @@ def history(*moves: Move) -> Champion:
     return document
 
 
-def test_rolled_back_is_the_last_word_about_a_model():
+def test_rolled_back_is_the_last_word_about_a_model() -> None:
     document = history(move("promote", None, 1), move("promote", 1, 2), move("rollback", 2, 1))
     assert document.champion == 1
     assert document.rolled_back(digest(2))
@@ -181,7 +182,7 @@ def test_rolled_back_is_the_last_word_about_a_model():
     assert not again.rolled_back(digest(2))
 
 
-def test_going_back_twice_goes_two_champions_back():
+def test_going_back_twice_goes_two_champions_back() -> None:
     document = history(
         move("promote", None, 1), move("promote", 1, 2), move("promote", 2, 3), move("rollback", 3, 2)
     )
@@ -192,7 +193,7 @@ def test_going_back_twice_goes_two_champions_back():
     assert end.previous() is None
 
 
-def test_a_superseded_champion_was_not_rolled_back():
+def test_a_superseded_champion_was_not_rolled_back() -> None:
     document = history(move("promote", None, 1), move("promote", 1, 2))
     assert not document.rolled_back(digest(1))
     assert document.promotion_of(1) == document.moves[0]
@@ -200,7 +201,7 @@ def test_a_superseded_champion_was_not_rolled_back():
 
 
 @given(st.lists(st.tuples(st.sampled_from(["promote", "force", "rollback"]), st.integers(1, 5)), max_size=12))
-def test_any_history_survives_being_written(steps):
+def test_any_history_survives_being_written(steps: list[tuple[Any, int]]) -> None:
     document = Champion()
     for action, number in steps:
         document = document.with_move(move(action, document.champion, number))

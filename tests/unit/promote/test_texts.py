@@ -67,7 +67,7 @@ def card() -> str:
     )
 
 
-def test_the_card_tells_what_one_must_know():
+def test_the_card_tells_what_one_must_know() -> None:
     text = card()
     for part in (
         "# pets, version 4",
@@ -83,12 +83,12 @@ def test_the_card_tells_what_one_must_know():
         assert part in text.replace("\n224", " 224")
 
 
-def test_names_of_classes_cannot_break_the_table():
+def test_names_of_classes_cannot_break_the_table() -> None:
     rows = [line for line in card().splitlines() if "dog" in line and line.startswith("|")]
     assert rows == ["| dog \\| wolf | 4 | 75.00 % | 30.06 % to 95.44 % |"]
 
 
-def test_triton_reads_names_shapes_and_labels():
+def test_triton_reads_names_shapes_and_labels() -> None:
     text = triton_config("pets", 4, SPEC)
     assert 'name: "pets"' in text
     assert "dims: [ 3, 224, 224 ]" in text
