@@ -1,9 +1,12 @@
 """Metrics against hand-computed values and against scikit-learn."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from components.models import calibration, curves, intervals, metrics
 
@@ -12,7 +15,9 @@ sklearn_metrics = pytest.importorskip("sklearn.metrics")
 CASES = [(200, 2, 0.5), (500, 5, 1.0), (300, 40, 0.3), (64, 10, 4.0), (3, 3, 1.0)]
 
 
-def random_case(num, num_classes, signal, seed=0):
+def random_case(
+    num: int, num_classes: int, signal: float, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, num_classes, num)
     logits = rng.normal(size=(num, num_classes))
@@ -21,12 +26,12 @@ def random_case(num, num_classes, signal, seed=0):
     return np.round(logits, 1).astype(np.float32), labels
 
 
-def test_softmax_of_huge_logits_stays_finite_and_sums_to_one():
+def test_softmax_of_huge_logits_stays_finite_and_sums_to_one() -> None:
     probabilities = metrics.softmax(np.array([[1000.0, 1000.0], [-1000.0, 1000.0]]))
     assert probabilities.tolist() == [[0.5, 0.5], [0.0, 1.0]]
 
 
-def test_by_hand():
+def test_by_hand() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
     predicted = np.array([0, 0, 1, 1, 1, 0])
     matrix = metrics.confusion_matrix(predicted, labels, 3)
@@ -43,7 +48,7 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize(("num", "num_classes", "signal"), CASES)
-def test_agrees_with_scikit_learn(num, num_classes, signal):
+def test_agrees_with_scikit_learn(num: int, num_classes: int, signal: float) -> None:
     logits, labels = random_case(num, num_classes, signal)
     predicted = metrics.predict_labels(logits)
     matrix = metrics.confusion_matrix(predicted, labels, num_classes)
@@ -78,7 +83,7 @@ def test_agrees_with_scikit_learn(num, num_classes, signal):
 
 
 @pytest.mark.parametrize("k", [1, 2, 5])
-def test_top_k_agrees_with_scikit_learn_where_no_scores_are_equal(k):
+def test_top_k_agrees_with_scikit_learn_where_no_scores_are_equal(k: int) -> None:
     rng = np.random.default_rng(4)
     logits, labels = rng.normal(size=(300, 8)), rng.integers(0, 8, 300)
     assert metrics.top_k_accuracy(logits, labels, k) == pytest.approx(
@@ -86,17 +91,17 @@ def test_top_k_agrees_with_scikit_learn_where_no_scores_are_equal(k):
     )
 
 
-def test_top_one_is_the_predicted_label_even_with_ties():
+def test_top_one_is_the_predicted_label_even_with_ties() -> None:
     logits, labels = random_case(500, 4, 0.2)
     assert (metrics.top_k_correct(logits, labels, 1) == (metrics.predict_labels(logits) == labels)).all()
 
 
-def test_top_five_of_three_classes_is_everything():
+def test_top_five_of_three_classes_is_everything() -> None:
     logits, labels = random_case(30, 3, 0.0)
     assert metrics.top_k_accuracy(logits, labels, 5) == 1.0
 
 
-def test_roc_auc_leaves_out_a_class_that_the_split_lacks():
+def test_roc_auc_leaves_out_a_class_that_the_split_lacks() -> None:
     labels = np.array([0, 0, 1, 1])
     scores = np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.3, 0.7, 0.0], [0.5, 0.4, 0.1]])
     areas, defined = metrics.roc_auc_per_class(scores, labels)
@@ -105,7 +110,7 @@ def test_roc_auc_leaves_out_a_class_that_the_split_lacks():
     assert metrics.roc_auc(scores[:2], labels[:2]) is None
 
 
-def test_no_samples_is_no_crash():
+def test_no_samples_is_no_crash() -> None:
     nothing, labels = np.zeros((0, 3)), np.zeros(0, dtype=np.int64)
     assert metrics.accuracy(labels, labels) == 0.0
     assert metrics.top_k_accuracy(nothing, labels, 1) == 0.0
@@ -118,7 +123,7 @@ def test_no_samples_is_no_crash():
 
 
 @pytest.mark.parametrize("make", [curves.roc_curve, curves.precision_recall_curve])
-def test_curves_are_thin_finite_and_keep_their_ends(make):
+def test_curves_are_thin_finite_and_keep_their_ends(make: Callable[..., Any]) -> None:
     rng = np.random.default_rng(1)
     positive = rng.random(20_000) < 0.3
     scores = rng.normal(size=20_000) + positive
@@ -129,7 +134,7 @@ def test_curves_are_thin_finite_and_keep_their_ends(make):
     json.dumps([*curve.x, *curve.y, *curve.threshold], allow_nan=False)
 
 
-def test_ece_by_hand():
+def test_ece_by_hand() -> None:
     probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.45, 0.55], [0.45, 0.55]])
     table = calibration.reliability(probabilities, np.array([0, 1, 1, 1]), num_bins=10)
     assert table.count.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 2]
@@ -138,12 +143,12 @@ def test_ece_by_hand():
     assert table.ece() == pytest.approx(0.45)
 
 
-def test_confidence_of_exactly_one_is_in_the_last_bin():
+def test_confidence_of_exactly_one_is_in_the_last_bin() -> None:
     table = calibration.reliability(np.array([[1.0, 0.0]]), np.array([0]))
     assert table.count.tolist() == [0] * 14 + [1]
 
 
-def test_temperature_is_recovered():
+def test_temperature_is_recovered() -> None:
     rng = np.random.default_rng(2)
     logits = rng.normal(size=(20_000, 5)) * 2
     draws = metrics.softmax(logits).cumsum(axis=1)
@@ -152,11 +157,11 @@ def test_temperature_is_recovered():
     assert calibration.fit_temperature(logits * 3, labels) == calibration.fit_temperature(logits * 3, labels)
 
 
-def test_temperature_of_a_faultless_model_is_the_lower_end():
+def test_temperature_of_a_faultless_model_is_the_lower_end() -> None:
     assert calibration.fit_temperature(np.eye(4) * 5, np.arange(4)) == pytest.approx(0.05, abs=1e-3)
 
 
-def test_bootstrap_of_accuracy_agrees_with_the_binomial():
+def test_bootstrap_of_accuracy_agrees_with_the_binomial() -> None:
     correct = np.arange(400) < 340
     found = intervals.bootstrap_mean(correct, num_resamples=4000)
     half = 1.96 * np.sqrt(0.85 * 0.15 / 400)
@@ -166,7 +171,7 @@ def test_bootstrap_of_accuracy_agrees_with_the_binomial():
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.008)
 
 
-def test_bootstrap_is_deterministic_and_independent_of_blocks(monkeypatch):
+def test_bootstrap_is_deterministic_and_independent_of_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     correct = np.arange(101) % 3 > 0
     whole = intervals.bootstrap_mean(correct, num_resamples=200)
     monkeypatch.setattr(intervals, "BLOCK_DRAWS", 101 * 7)
@@ -174,7 +179,7 @@ def test_bootstrap_is_deterministic_and_independent_of_blocks(monkeypatch):
     assert intervals.bootstrap_mean(correct, num_resamples=200, seed=1) != whole
 
 
-def test_resampled_cells_equal_resampled_samples():
+def test_resampled_cells_equal_resampled_samples() -> None:
     logits, labels = random_case(300, 4, 1.0)
     predicted = metrics.predict_labels(logits)
     # In cell order the two ways draw the same samples with the same seed.
@@ -186,7 +191,7 @@ def test_resampled_cells_equal_resampled_samples():
     assert found.macro_f1.low < metrics.macro_f1(matrix) < found.macro_f1.high
 
 
-def test_wilson_interval_of_a_faultless_model_is_not_a_point():
+def test_wilson_interval_of_a_faultless_model_is_not_a_point() -> None:
     low, high = intervals.wilson_interval(180, 180)
     assert high == 1.0
     assert low == pytest.approx(0.979, abs=0.001)
