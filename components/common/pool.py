@@ -154,7 +154,7 @@ class CrashPool(Generic[TaskT, ResultT]):
 
     def _send(self, worker: _Worker, index: int, task: TaskT) -> None:
         worker.index = index
-        worker.deadline = time.monotonic() + self._timeout_s if self._timeout_s else float("inf")
+        worker.deadline = self._deadline() if worker.started else float("inf")
         # A dead worker's pipe is broken; its end is seen when the answer is read.
         with contextlib.suppress(OSError):
             worker.inbox.send_bytes(pickle.dumps(task, protocol=5))
@@ -178,7 +178,11 @@ class CrashPool(Generic[TaskT, ResultT]):
             self._workers.remove(worker)
             raise StepError("a worker process could not start", found=worker.kill(patience_s=5)) from None
         worker.started = True
+        worker.deadline = self._deadline()  # a busy machine may take long to start it; that is not the task's fault
         return True
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout_s if self._timeout_s else float("inf")
 
     def _receive(self, worker: _Worker, task: TaskT) -> ResultT | Crashed[TaskT]:
         try:
