@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 from components.common.errors import InputError, StoreError
 from components.common.store import StoreSettings, open_store
 from support import s3_servers
-from support.faulty_proxy import FaultyProxy, Request
+from support.faulty_proxy import Fault, FaultyProxy, Request
 from support.s3_servers import S3Server, free_port
 
 pytestmark = pytest.mark.integration
@@ -52,6 +52,18 @@ def test_a_server_that_ignores_a_condition_is_refused(
         with pytest.raises(StoreError, match="does not honour"):
             store.check()
     assert [info.key for info in open_store(moto_url).list()] == []
+
+
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
+def test_a_server_that_knows_no_condition_is_refused(
+    moto_proxy: FaultyProxy, moto_url: str, header: str
+) -> None:
+    moto_proxy.faults.append(
+        Fault("answer", "PUT", times=100, status=501, code="NotImplemented", only_with=header)
+    )
+    store = open_store(moto_url, StoreSettings(endpoint=moto_proxy.url))
+    with pytest.raises(StoreError, match="does not honour the conditional header"):
+        store.put("a", b"1")
 
 
 def test_an_etag_that_must_stand_without_quotes(moto_proxy: FaultyProxy, moto_url: str) -> None:
