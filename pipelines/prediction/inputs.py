@@ -1,5 +1,6 @@
 """Images named on a command line: files, folders, archives and buckets, read batch by batch."""
 
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from components.data.strict import BadImageError
 from components.ingest.config import ArchiveConfig
 from components.ingest.sources.archive import ArchiveSource, is_archive
 from components.ingest.sources.base import (
+    FORMAT_BY_SUFFIX,
     ChangedError,
     DamagedError,
     Entry,
     UnreadableError,
     printable,
+    suffix_of,
 )
 from components.ingest.sources.folder import FolderSource, read_file, unreadable
 
@@ -116,7 +119,8 @@ def _local(path: str, scratch: Path) -> Place:
         if here.is_dir():
             folder = FolderSource(str(here))
             return Place(folder.list(scratch).entries, folder.read, name.rstrip("/") + "/")
-        if here.is_file() and is_archive(here):
+        # What is called an image is one: a file of zeros is also an empty tar.
+        if suffix_of(name) not in FORMAT_BY_SUFFIX and here.is_file() and is_archive(here):
             archive = ArchiveSource(str(here), ArchiveConfig())
             return Place(archive.list(scratch).entries, archive.read, name + ":")
         info = here.stat()
@@ -124,6 +128,8 @@ def _local(path: str, scratch: Path) -> Place:
         raise InputError("there is no such file or folder", where=name) from None
     except OSError as error:
         raise unreadable(str(here), error) from None
+    if not stat.S_ISREG(info.st_mode):
+        raise InputError("this is neither a file nor a folder", where=name)
     return Place([Entry(name, info.st_size, str(info.st_mtime_ns), str(here))], read_file)
 
 
