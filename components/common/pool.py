@@ -178,7 +178,8 @@ class CrashPool(Generic[TaskT, ResultT]):
             self._workers.remove(worker)
             raise StepError("a worker process could not start", found=worker.kill(patience_s=5)) from None
         worker.started = True
-        worker.deadline = self._deadline()  # a busy machine may take long to start it; that is not the task's fault
+        # Only now: a busy machine may take long to start it, which is not the task's fault.
+        worker.deadline = self._deadline()
         return True
 
     def _deadline(self) -> float:
