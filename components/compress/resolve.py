@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from components.common.canonical import Json
 from components.common.config import StepConfig
 from components.common.errors import InputError
+from components.common.machine import num_gpus
 from components.common.refs import ModelRef, ShardsRef
 from components.compress.choose import allowed_drop
 from components.compress.config import CompressConfig
@@ -93,7 +94,7 @@ class Place(StepConfig):
 
 def place(config: CompressConfig, model: ModelRef) -> Place:
     """Asks this machine. Raises `InputError` for a GPU that is not there."""
-    gpu = config.device != "cpu" and _has_gpu()
+    gpu = config.device != "cpu" and num_gpus() > 0  # asked without torch, which takes seconds to import
     if config.device == "cuda" and not gpu:
         raise InputError(
             "there is no GPU that torch can use",
@@ -159,9 +160,3 @@ def _version(*names: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

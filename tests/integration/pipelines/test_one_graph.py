@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -74,6 +75,27 @@ def test_the_result_keeps_its_contract(first: Any) -> None:
     assert first["compressed"]["chosen"]["latency_ms"] > 0
     assert first["model"]["version"] == 1
     assert Path(first["report"]).is_file()
+
+
+def test_an_unchanged_rerun_reuses_every_step_and_imports_nothing_heavy(first: Any, place: Path) -> None:
+    arguments = ["run", "-f", "small.yaml", "--source", "images", "--store", "store", "--json", "--quiet"]
+    script = (
+        "import sys\nfrom pipelines.cli import invoke\n"
+        f"status = invoke({arguments})\n"
+        "heavy = {'torch', 'torchvision', 'nvidia', 'kfp', 'onnx', 'onnxruntime', 'sklearn', 'matplotlib', 'boto3'}\n"
+        "print(status, *sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=place,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result, status = done.stdout.splitlines()
+    assert {step["state"] for step in json.loads(result)["steps"].values()} == {"reused"}
+    assert status == "0"
 
 
 def test_kubeflow_reuses_every_step(first: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
