@@ -110,6 +110,7 @@ def facts(result: Any) -> dict[str, Any]:
     return {name: (step["key"], step["output"]) for name, step in result["steps"].items()}
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_the_results_are_the_same_to_the_bit(
     place: Path, uninterrupted: tuple[Any, float]
 ) -> None:
