@@ -37,7 +37,7 @@ from components.train.resolve import Recipe
 from components.train.state import TrainingState
 
 CLAIM = 0.95
-CASES = [("lenet", 1, 8, 64, 40), ("lenet", 1, 28, 64, 8), ("resnet18", 3, 32, 8, 3)]
+CASES = [("lenet", 1, 8, 64, 40), ("lenet", 1, 28, 64, 8), ("resnet18", 3, 32, 32, 2)]
 """Network, channels, side in pixels, batch, steps in a round."""
 
 Step = Callable[[int, torch.Tensor, torch.Tensor], object]

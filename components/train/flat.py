@@ -21,7 +21,7 @@ class Layout:
 
 
 class FlatModel:
-    """A network whose parameters, gradients and float buffers are views of three flat float32 tensors.
+    """A network whose parameters and float buffers are views of two flat float32 tensors, with a third for gradients.
 
     `parameters` [P] holds first those that weight decay touches (`num_decayed` numbers: matrices and kernels), then
     biases and norms. `reduced` [P + 3 + F] is what one step sums over the ranks: gradients, statistics, and the float
@@ -48,16 +48,23 @@ class FlatModel:
         self.gradients = self.reduced[:size]
         self.statistics = self.reduced[size : size + STATISTICS]
         self.weighted_buffers = self.reduced[size + STATISTICS :]
-        for value, view, gradient in zip(
-            ordered.values(),
-            _views(self.parameters, self.layout),
-            _views(self.gradients, self.layout),
-            strict=True,
-        ):
+        for value, view in zip(ordered.values(), _views(self.parameters, self.layout), strict=True):
             value.data = view
-            value.grad = gradient
+        self._sources = list(zip(ordered.values(), _views(self.gradients, self.layout), strict=True))
         for value, view in zip(buffers.values(), _views(self.buffers, self.buffer_layout), strict=True):
             value.data = view
+
+    def take_gradients(self) -> None:
+        """Move what `backward` left in the network into `gradients`.
+
+        Moved, not accumulated in place: adding to zeros would read and write every number twice more.
+        """
+        for parameter, gradient in self._sources:
+            if parameter.grad is None:
+                gradient.zero_()
+            else:
+                gradient.copy_(parameter.grad)
+                parameter.grad = None
 
     def named(self, parameters: Tensor, buffers: Tensor) -> dict[str, Tensor]:
         """A state dict out of flat tensors, in the network's own names; integer buffers are the current ones."""

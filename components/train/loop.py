@@ -39,10 +39,10 @@ class TrainStep:
         """Train on float32 images [n, C, S, S] and int64 labels [n]; returns the learning rate that was used."""
         flat, recipe = self.state.flat, self.recipe
         reseed(recipe.seed, step, self.collective.rank, device=self.device)
-        flat.reduced.zero_()
         if len(labels):
             self._backward(images, labels)
         else:
+            flat.reduced.zero_()
             for norm in self.norms:
                 if norm.num_batches_tracked is not None:
                     norm.num_batches_tracked.add_(1)
@@ -78,6 +78,7 @@ class TrainStep:
         )
         (loss / recipe.batch_size).backward()
         with torch.no_grad():
+            flat.take_gradients()
             flat.statistics[0] = loss
             flat.statistics[1] = (logits.argmax(dim=1) == labels).sum()
             flat.statistics[2] = len(labels)

@@ -39,6 +39,8 @@ def test_gradients_and_running_statistics_land_in_the_flat_tensors(batch: tuple[
     plain, flat = network(), FlatModel(network())
     train_step(plain.train(), *batch)
     train_step(flat.model.train(), *batch)
+    assert flat.gradients.eq(0).all()
+    flat.take_gradients()
     gradients = flat.named(flat.gradients, flat.buffers)
     for name, value in plain.named_parameters():
         assert value.grad is not None
@@ -81,12 +83,10 @@ def test_the_optimizers_follow_torch(
         for group in reference.param_groups:
             group["lr"] = rate
         for model in (plain, flat.model):
-            if model is plain:
-                reference.zero_grad()
-            else:
-                flat.reduced.zero_()
             train_step(model, *batch)
         reference.step()
+        reference.zero_grad()
+        flat.take_gradients()
         with torch.no_grad():
             own.step(flat.parameters, flat.gradients, rate=rate, step=step)
         for mine, other in zip(
