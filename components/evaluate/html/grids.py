@@ -98,7 +98,8 @@ def _cell(x: float, y: float, size: float, count: int, share: float, *, right: b
     )
     if size >= 24:
         text = f"{count}" if count < 10_000 else f"{count / 1000:.0f}k"
-        css = "count strong" if opacity > 0.55 else "count"
+        # On a strong shade the theme's own text colour is hard to read.
+        css = f"count on-{kind}" if opacity > 0.7 else "count"
         out += f'<text class="{css}" x="{number(x + size / 2)}" y="{number(y + size / 2 + 4)}" text-anchor="middle">{text}</text>'
     return out
 
