@@ -112,8 +112,10 @@ def graceful() -> Iterator[None]:
 
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     theirs = _children()
-    for each in before:
-        signal.signal(each, interrupt)
+    for each, handler in before.items():
+        # What the caller ignores stays ignored: nohup, and jobs that a script put in the background.
+        if handler is not signal.SIG_IGN:
+            signal.signal(each, interrupt)
     try:
         yield
     except BaseException:

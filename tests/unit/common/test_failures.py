@@ -88,6 +88,16 @@ def test_a_signal_ends_the_block_and_its_children(number: signal.Signals) -> Non
     child.stdout.close()
 
 
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with graceful():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_an_interruption_inside_exec_still_ends_with_our_status() -> None:
     code = (
         "from components.common.failures import leave\n"
