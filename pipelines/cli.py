@@ -101,6 +101,8 @@ def invoke(arguments: Sequence[str], graph: Graph = GRAPH) -> int:
         return 2
     except click.exceptions.Exit as error:
         return error.exit_code
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
     except click.Abort:
         return report_failure(KeyboardInterrupt())
     except BrokenPipeError:

@@ -62,7 +62,9 @@ def run(
     else:
         click.echo(summary(result, colour=sys.stdout.isatty()), nl=False)
     _explain_end(result, session)
-    ctx.exit(result.exit_code())
+    if result.exit_code() != 0:
+        # Not ctx.exit, which click swallows: whatever a broken step left running must be ended.
+        raise SystemExit(result.exit_code())
 
 
 def _explain_end(result: Run, session: Session) -> None:
