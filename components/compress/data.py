@@ -24,7 +24,7 @@ class Data:
 
     def __init__(self, config: CompressConfig, shards: ShardsRef, context: StepContext, where: Place) -> None:
         self.shards, self.place = shards, where
-        self._context = context
+        self.context = context
         self._common: dict[str, Any] = {
             "backend": where.backend,
             "num_threads": config.num_loader_threads or num_cpus(),
@@ -32,7 +32,7 @@ class Data:
 
     def evaluation(self, split: Split) -> Any:
         return open_evaluation_loader(
-            self.shards, self._context.blobs, split=split, batch_size=EVALUATION_BATCH, **self._common
+            self.shards, self.context.blobs, split=split, batch_size=EVALUATION_BATCH, **self._common
         )
 
     @contextmanager
@@ -40,7 +40,7 @@ class Data:
         """Augmented batches of all steps, and the callback that shows their progress."""
         total = plan.num_steps * plan.batch_size
         with (
-            self._context.reporter.task(title, total=total, unit="images") as task,
+            self.context.reporter.task(title, total=total, unit="images") as task,
             self._open(AugmentConfig(), seed, plan.batch_size, plan.num_steps) as batches,
         ):
             yield batches, lambda num, loss: task.advance(num, loss=round(loss, 3))
@@ -56,7 +56,7 @@ class Data:
     def _open(self, augmentation: AugmentConfig, seed: int, batch: int, steps: int) -> Any:
         return open_training_loader(
             self.shards,
-            self._context.blobs,
+            self.context.blobs,
             augmentation=augmentation,
             seed=seed,
             global_batch=batch,

@@ -15,6 +15,10 @@ WARMUP_SHARE = 0.1
 CLIP_NORM = 5.0
 
 
+class DivergedError(StepError):
+    """The loss became infinite or no number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How to fine-tune."""
@@ -40,7 +44,7 @@ def finetune(
     Each batch has `images` float32 [n, C, S, S] and `labels` int64 [n]; there are `recipe.num_steps` of them.
 
     The loss is `(1 - w) · cross entropy + w · T² · KL(teacher ‖ student)` of logits divided by T. Seed and threads are
-    the caller's (see `reproducible`). Raises `StepError` where the loss is no number any more.
+    the caller's (see `reproducible`). Raises `DivergedError` where the loss is no number any more.
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015).
     """
@@ -61,7 +65,7 @@ def finetune(
         optimizer.step()
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise StepError(
+            raise DivergedError(
                 "fine-tuning a pruned network diverged",
                 found=f"loss {value} in step {step + 1} of {recipe.num_steps}",
                 todo="lower compress.prune.learning_rate",

@@ -12,11 +12,12 @@ from components.common.errors import InputError
 from components.common.refs import Candidate, CompressedRef, ModelRef, ShardsRef, Split
 from components.common.step import StepContext
 from components.common.trees import Tree
+from components.compress import healed
 from components.compress.candidates import FP32, Made, Workshop, count_right, name_of
 from components.compress.choose import Option, choose, fits
 from components.compress.config import CompressConfig
 from components.compress.data import Data
-from components.compress.finetune import finetune
+from components.compress.finetune import DivergedError, finetune
 from components.compress.measure import ORIGINAL, conditions, measure, to_value
 from components.compress.prune import num_channels, prune
 from components.compress.reproducible import reproducible
@@ -66,7 +67,9 @@ def compress(
         latency_ms=chosen.latency_ms,
         size_bytes=chosen.size_bytes,
     )
-    return _publish(made, chosen.name, shop.dropped, model, num, context)
+    output = _publish(made, chosen.name, shop.dropped, model, num, context)
+    healed.forget(plan.ratios, context)
+    return output
 
 
 def _make_all(
@@ -79,28 +82,8 @@ def _make_all(
     baseline = made[0].num_right["val"] / num_val
     channels = num_channels(teacher)
     for ratio in plan.ratios:
-        try:
-            student = prune(teacher, ratio, torch.from_numpy(shop.images[:2]))
-            with data.training(plan, config.prune.seed, f"heal {name_of(FP32, ratio)}") as (batches, on_step):
-                student = finetune(
-                    student,
-                    teacher,
-                    batches,
-                    plan.recipe(config),
-                    device=torch.device(data.place.device),
-                    on_step=on_step,
-                )
-        except (
-            RuntimeError,
-            ValueError,
-            ArithmeticError,
-            AttributeError,
-            TypeError,
-            KeyError,
-            IndexError,
-        ) as error:
-            # torch-pruning cannot follow every architecture (attention, channel shuffles); the others stand.
-            shop.drop(name_of(FP32, ratio), error)
+        student = _student(teacher, ratio, config, plan, shop, data)
+        if student is None:
             break
         share = 1 - num_channels(student) / max(channels, 1)
         new = shop.make(student, ratio=ratio, pruned=round(share, 6))
@@ -110,6 +93,43 @@ def _make_all(
         if plan.stop_early and not any(good):
             break
     return made
+
+
+def _student(
+    teacher: nn.Module, ratio: float, config: CompressConfig, plan: Plan, shop: Workshop, data: Data
+) -> nn.Module | None:
+    """The teacher without the share `ratio` of its channels, healed; None where it cannot be had.
+
+    What was healed before the step was killed is taken as it is: the same weights to the bit.
+    """
+    example = torch.from_numpy(shop.images[:2])
+    try:
+        student = prune(teacher, ratio, example)
+        student(example)
+    except Exception as error:  # noqa: BLE001 - torch-pruning cannot follow every architecture; the others stand
+        shop.drop(name_of(FP32, ratio), error)
+        return None
+    if healed.restore(student, ratio, data.context):
+        return student
+    seed, place = config.prune.seed, data.place
+    try:
+        with (
+            reproducible(threads=place.threads, seed=seed, device=place.device),
+            data.training(plan, seed, f"heal {name_of(FP32, ratio)}") as (batches, on_step),
+        ):
+            student = finetune(
+                student,
+                teacher,
+                batches,
+                plan.recipe(config),
+                device=torch.device(place.device),
+                on_step=on_step,
+            )
+    except DivergedError as error:
+        shop.drop(name_of(FP32, ratio), error)
+        return None
+    healed.keep(student, ratio, data.context)
+    return student
 
 
 def _judge(made: Sequence[Made], data: Data, split: Split, where: Place) -> None:

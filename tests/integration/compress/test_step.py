@@ -17,6 +17,7 @@ from components.common.refs import CompressedRef, Split
 from components.common.step import Outcome, execute
 from components.common.trees import Tree
 from components.compress import candidates as candidates_module
+from components.compress import healed, work
 from components.compress import run as step
 from components.compress.config import CompressConfig
 from components.compress.export import export
@@ -110,6 +111,7 @@ from components.common.progress import QuietReporter
 from components.common.refs import parse_ref
 from components.common.step import execute
 from components.common.store import open_store
+from components.compress import healed, work
 from components.compress import run as step
 from components.compress.config import CompressConfig
 from components.compress.export import export
@@ -215,3 +217,46 @@ def test_nothing_but_blobs_and_the_record_is_written(world: SmallWorld, done: Ou
     tops = {info.key.split("/")[0] for info in world.store.list()}
     assert tops <= {"blobs", "records", "measurements"}
     assert Blobs(world.store).exists(output(done).tree)
+
+
+def test_what_was_healed_before_a_kill_is_not_healed_again(
+    world: SmallWorld, done: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(max_accuracy_drop=0.99)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "_publish", killed)
+        with pytest.raises(Killed):
+            compress(world, config)
+    assert list(world.store.list("checkpoints/"))
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "finetune", killed)
+        again = compress(world, config)
+    assert again.state == "done"
+    assert output(again).candidates == output(done).candidates
+    assert not list(world.store.list("checkpoints/"))
+
+
+def test_a_damaged_healed_network_is_healed_again(
+    world: SmallWorld, done: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = healed.keep
+
+    def damaged(student: Any, ratio: float, context: Any) -> None:
+        real(student, ratio, context)
+        (name,) = (info.key for info in context.store.list("checkpoints/"))
+        context.store.put(name, b'{"tree": "sha256:0"}')
+        raise KeyboardInterrupt
+
+    config = settings(max_accuracy_drop=0.98)
+    with monkeypatch.context() as patch:
+        patch.setattr(healed, "keep", damaged)
+        with pytest.raises(KeyboardInterrupt):
+            compress(world, config)
+    assert output(compress(world, config)).candidates == output(done).candidates
