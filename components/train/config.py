@@ -23,7 +23,7 @@ class EarlyStoppingConfig(StepConfig):
 class CheckpointConfig(StepConfig):
     """How often the state of the training is kept, so that a killed one goes on. Never changes the result."""
 
-    interval_s: float = Field(default=30.0, ge=0.0)
+    interval_s: float = Field(default=15.0, ge=0.0)
     """Seconds between two checkpoints; 0 makes one after every step that the store keeps up with."""
     interval_steps: int | None = Field(default=None, ge=1)
     """Steps between two checkpoints, instead of seconds."""
