@@ -1,5 +1,6 @@
 """What the page says first: the verdict and the few figures behind it."""
 
+import re
 from typing import Any
 
 from components.common.refs import CompressedRef, EvaluationRef, ModelRef, PromotionRef, SnapshotRef
@@ -7,6 +8,9 @@ from components.evaluate.html.evaluation import accuracy_range
 from components.evaluate.html.page import count, sentence, share
 from pipelines.reporting.compression import milliseconds
 from pipelines.reporting.gather import RunView
+
+# A number and its unit stay on one line.
+UNIT = re.compile(r"(\d) (ms|B|kB|MB|GB|%|×)")
 
 
 def verdict(view: RunView) -> dict[str, str]:
@@ -79,4 +83,4 @@ def _compression_tiles(view: RunView, compression: dict[str, Any]) -> list[dict[
 
 
 def _tile(name: str, value: str, more: str) -> dict[str, str]:
-    return {"name": name, "value": value, "more": more}
+    return {"name": name, "value": value, "more": UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", more)}
