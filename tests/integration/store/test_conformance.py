@@ -250,7 +250,7 @@ def test_create_race_of_the_same_bytes_has_one_winner(store: Store) -> None:
 
 
 def test_create_race_of_processes_has_one_winner(store: Store, store_url: str) -> None:
-    num = 4
+    num = 3
     barrier, results = SPAWN.Barrier(num), SPAWN.Queue()
     args = [(store_url, "race", f"p{index}".encode(), barrier, results) for index in range(num)]
     processes = [SPAWN.Process(target=race_create, args=each, daemon=True) for each in args]
@@ -290,7 +290,7 @@ def test_swap_race_has_one_winner(store: Store) -> None:
 
 
 def test_swap_loses_no_update_between_processes(store: Store, store_url: str) -> None:
-    num, times = 3, 8
+    num, times = 2, 10
     store.put("count", b"0")
     barrier = SPAWN.Barrier(num)
     processes = [
