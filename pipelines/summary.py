@@ -18,7 +18,7 @@ def summary(run: Run, *, colour: bool = False) -> str:
     if result["metrics"] is not None:
         rows.append(("test accuracy", _accuracy(result["metrics"])))
     if result["compressed"] is not None:
-        rows.append(("compressed", _compressed(run, result["compressed"]["chosen"])))
+        rows += _compressed(run, result["compressed"]["chosen"])
     if result["model"] is not None:
         rows.append(("promoted" if result["promoted"] else "not promoted", _promotion(run)))
     if result["report"] is not None:
@@ -50,22 +50,22 @@ def _accuracy(metrics: Mapping[str, float]) -> str:
     return text
 
 
-def _compressed(run: Run, chosen: Mapping[str, Any]) -> str:
+def _compressed(run: Run, chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The chosen candidate against the network that it was made from."""
-    text = f"{chosen['name']}: {percent(chosen['accuracy'])} on test"
-    found = run.outcome_of(CompressedRef)
+    rows = [("compressed", f"{chosen['name']}, {percent(chosen['accuracy'])} on test")]
+    found, trained = run.outcome_of(CompressedRef), run.outcome_of(ModelRef)
     assert found is not None
     original = latency_ms(found[1].measurements, "original")
     if chosen["latency_ms"] is not None:
-        text += f"; {chosen['latency_ms']:.3g} ms an image"
+        text = f"{chosen['latency_ms']:.3g} ms an image"
         if original is not None:
             text += f", original {original:.3g} ms ({original / chosen['latency_ms']:.1f} × faster)"
-    text += f"; {size(chosen['size_bytes'])}"
-    trained = run.outcome_of(ModelRef)
+        rows.append(("latency", text))
+    text = size(chosen["size_bytes"])
     if trained is not None:
         weights = BYTES_PER_WEIGHT * trained[0].num_parameters
         text += f", original {size(weights)} ({weights / chosen['size_bytes']:.1f} × smaller)"
-    return text
+    return [*rows, ("size", text)]
 
 
 def _promotion(run: Run) -> str:

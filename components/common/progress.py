@@ -22,6 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from components.common.canonical import Json
 from components.common.errors import InputError
@@ -121,7 +122,8 @@ class BarReporter(Reporter):
         self._depth = 0
 
     def info(self, message: str, **fields: Json) -> None:
-        self._console.print(message + _format_fields(fields), markup=False, soft_wrap=True)
+        style = "bold" if message.startswith("[") else ""
+        self._console.print(Text(message, style), Text(_format_fields(fields), "dim"), sep="", soft_wrap=True)
 
     def warning(self, message: str, **fields: Json) -> None:
         text = f"warning: {message}{_format_fields(fields)}"

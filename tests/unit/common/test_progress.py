@@ -75,7 +75,8 @@ def test_a_terminal_gets_bars_and_the_messages_stay(monkeypatch: pytest.MonkeyPa
     reporter = make_reporter(stream=stream)
     assert isinstance(reporter, BarReporter)
     work(reporter)
-    assert "model chosen name=lenet parameters=1234" in stream.getvalue()
+    plain = re.sub(r"\033\[[\d;?]*[a-zA-Z]", "", stream.getvalue())
+    assert "model chosen name=lenet parameters=1234" in plain
     assert "5 images were set aside" in stream.getvalue()
 
 
