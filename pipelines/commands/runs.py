@@ -1,6 +1,7 @@
 """`conveyor runs` and `conveyor report`: what ran, and its report."""
 
 import json
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,15 @@ def _row(store: Store, run_id: str) -> dict[str, Any]:
 @store_option
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="A config file (YAML), for its store.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the report to this file.")
+@click.option("--open", "show", is_flag=True, help="Open it in a browser.")
 @click.pass_obj
 def report(
-    session: Session, run_id: str | None, store: str | None, file: Path | None, output: Path | None
+    session: Session,
+    run_id: str | None,
+    store: str | None,
+    file: Path | None,
+    output: Path | None,
+    show: bool,
 ) -> None:
     """Print the path of a run's report (of the latest run, if none is named), or write it to a file."""
     opened = read_config(session.graph, file, (), {"store": store}).store.open()
@@ -83,10 +90,16 @@ def report(
     if output is not None:
         data, _ = opened.read(name)
         output.write_bytes(data)
-        click.echo(str(output))
-        return
-    path = opened.local_path(name)
+    path = output or opened.local_path(name)
     click.echo(str(path) if path is not None else f"{opened.url}/{name}")
+    if show and path is None:
+        raise InputError(
+            "a browser cannot open a report in a remote store",
+            where=opened.url,
+            todo="add --output report.html",
+        )
+    if show and path is not None:
+        webbrowser.open(path.resolve().as_uri())
 
 
 def _latest(store: Store) -> str:
