@@ -5,14 +5,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from components.common.errors import StepError
+from components.models.onnx_predictor import OnnxPredictor
 
 WARMUP_SHARE = 0.1
 CLIP_NORM = 5.0
+
+
+Teacher = Callable[[Tensor], Tensor]
+"""Images [n, C, S, S] → logits [n, K], without gradients."""
 
 
 class DivergedError(StepError):
@@ -32,7 +38,7 @@ class Recipe:
 
 def finetune(
     student: nn.Module,
-    teacher: nn.Module,
+    teacher: Teacher,
     batches: Iterable[Any],
     recipe: Recipe,
     *,
@@ -48,8 +54,9 @@ def finetune(
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015).
     """
-    student.to(device).train()
-    teacher.to(device).eval()
+    # Convolutions are a third faster in this layout on CPUs, and no slower on GPUs.
+    layout = torch.channels_last
+    student.to(device, memory_format=layout).train()  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         _groups(student, recipe.weight_decay), lr=recipe.learning_rate, foreach=False
     )
@@ -58,7 +65,8 @@ def finetune(
         for group in optimizer.param_groups:
             group["lr"] = rate
         images, labels = batch.images.to(device), batch.labels.to(device)
-        loss = _loss(student, teacher, images, labels, recipe)
+        answers = teacher(images) if recipe.distillation else None
+        loss = _loss(student(images.contiguous(memory_format=layout)), labels, answers, recipe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), CLIP_NORM, foreach=False)
@@ -71,8 +79,25 @@ def finetune(
                 todo="lower compress.prune.learning_rate",
             )
         on_step(len(labels), value)
-    teacher.to("cpu")
-    return student.to("cpu").eval()
+    plain: nn.Module = student.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return plain.eval()
+
+
+def torch_teacher(model: nn.Module, device: torch.device) -> Teacher:
+    """The network itself, in evaluation mode."""
+    model.to(device).eval()
+
+    def answer(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = model(images)
+        return logits
+
+    return answer
+
+
+def onnx_teacher(model: OnnxPredictor) -> Teacher:
+    """The same network as ONNX: on a CPU some three times as fast as in torch."""
+    return lambda images: torch.from_numpy(model(np.ascontiguousarray(images.numpy())))
 
 
 def schedule(step: int, total: int) -> float:
@@ -83,13 +108,10 @@ def schedule(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
 
 
-def _loss(student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    logits = student(images)
+def _loss(logits: Tensor, labels: Tensor, answers: Tensor | None, recipe: Recipe) -> Tensor:
     hard = functional.cross_entropy(logits, labels)
-    if recipe.distillation == 0:
+    if answers is None:
         return hard
-    with torch.no_grad():
-        answers = teacher(images)
     temperature = recipe.temperature
     soft = functional.kl_div(
         functional.log_softmax(logits / temperature, dim=1),

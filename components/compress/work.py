@@ -17,7 +17,7 @@ from components.compress.candidates import FP32, Made, Workshop, count_right, na
 from components.compress.choose import Option, choose, fits
 from components.compress.config import CompressConfig
 from components.compress.data import Data
-from components.compress.finetune import DivergedError, finetune
+from components.compress.finetune import DivergedError, finetune, onnx_teacher, torch_teacher
 from components.compress.measure import ORIGINAL, conditions, measure, to_value
 from components.compress.prune import num_channels, prune
 from components.compress.reproducible import reproducible
@@ -82,7 +82,7 @@ def _make_all(
     baseline = made[0].num_right["val"] / num_val
     channels = num_channels(teacher)
     for ratio in plan.ratios:
-        student = _student(teacher, ratio, config, plan, shop, data)
+        student = _student(teacher, made[0].model, ratio, config, plan, shop, data)
         if student is None:
             break
         share = 1 - num_channels(student) / max(channels, 1)
@@ -96,7 +96,13 @@ def _make_all(
 
 
 def _student(
-    teacher: nn.Module, ratio: float, config: CompressConfig, plan: Plan, shop: Workshop, data: Data
+    teacher: nn.Module,
+    teacher_onnx: bytes,
+    ratio: float,
+    config: CompressConfig,
+    plan: Plan,
+    shop: Workshop,
+    data: Data,
 ) -> nn.Module | None:
     """The teacher without the share `ratio` of its channels, healed; None where it cannot be had.
 
@@ -112,22 +118,22 @@ def _student(
     if healed.restore(student, ratio, data.context):
         return student
     seed, place = config.prune.seed, data.place
+    device = torch.device(place.device)
+    if place.device == "cpu":
+        ask = onnx_teacher(OnnxPredictor(teacher_onnx, threads=place.threads))
+    else:
+        ask = torch_teacher(teacher, device)
     try:
         with (
             reproducible(threads=place.threads, seed=seed, device=place.device),
             data.training(plan, seed, f"heal {name_of(FP32, ratio)}") as (batches, on_step),
         ):
-            student = finetune(
-                student,
-                teacher,
-                batches,
-                plan.recipe(config),
-                device=torch.device(place.device),
-                on_step=on_step,
-            )
+            student = finetune(student, ask, batches, plan.recipe(config), device=device, on_step=on_step)
     except DivergedError as error:
         shop.drop(name_of(FP32, ratio), error)
         return None
+    finally:
+        teacher.to("cpu")
     healed.keep(student, ratio, data.context)
     return student
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from components.common.errors import StepError
-from components.compress.finetune import Recipe, finetune, schedule
+from components.compress.export import export
+from components.compress.finetune import Recipe, finetune, onnx_teacher, schedule, torch_teacher
 from components.compress.prune import prune
 from components.compress.reproducible import reproducible
 from components.models.architectures import build_model
+from components.models.onnx_predictor import OnnxPredictor
 
 RECIPE = Recipe(num_steps=30, learning_rate=3e-3, weight_decay=1e-4, distillation=0.7, temperature=2.0)
 CPU = torch.device("cpu")
@@ -37,7 +39,12 @@ def healed(recipe: Recipe = RECIPE) -> tuple[torch.nn.Module, list[float]]:
         teacher = network()
         student = prune(teacher, 0.5, torch.zeros(1, 1, 16, 16))
         done = finetune(
-            student, teacher, make_batches(), recipe, device=CPU, on_step=lambda _, loss: losses.append(loss)
+            student,
+            torch_teacher(teacher, CPU),
+            make_batches(),
+            recipe,
+            device=CPU,
+            on_step=lambda _, loss: losses.append(loss),
         )
     return done, losses
 
@@ -78,7 +85,9 @@ def test_the_teacher_stays_and_the_student_follows_it() -> None:
                 return float((student(x) - teacher(x)).pow(2).mean())
 
         far = distance()
-        finetune(student, teacher, make_batches(), recipe, device=CPU, on_step=lambda *_: None)
+        finetune(
+            student, torch_teacher(teacher, CPU), make_batches(), recipe, device=CPU, on_step=lambda *_: None
+        )
         assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
         assert distance() < far
 
@@ -88,7 +97,9 @@ def test_a_loss_that_is_no_number_is_an_error() -> None:
         images=torch.full((4, 1, 16, 16), float("inf")), labels=torch.zeros(4, dtype=torch.long)
     )
     with reproducible(threads=1, seed=0, device="cpu"), pytest.raises(StepError, match="diverged") as raised:
-        finetune(network(), network(1), [broken], RECIPE, device=CPU, on_step=lambda *_: None)
+        finetune(
+            network(), torch_teacher(network(1), CPU), [broken], RECIPE, device=CPU, on_step=lambda *_: None
+        )
     assert "compress.prune.learning_rate" in str(raised.value)
 
 
@@ -109,3 +120,13 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
     assert 0 < rates[-1] < 0.001
     assert schedule(0, 1) == 1.0
+
+
+def test_both_kinds_of_teacher_say_the_same() -> None:
+    model = network().eval()
+    images = next(make_batches()).images
+    with reproducible(threads=1, seed=0, device="cpu"):
+        data = export(model, channels=1, image_size=16)
+    answers = onnx_teacher(OnnxPredictor(data))(images)
+    assert torch.allclose(answers, torch_teacher(model, CPU)(images), atol=1e-5)
+    assert not answers.requires_grad
