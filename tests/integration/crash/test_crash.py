@@ -15,7 +15,7 @@ import pytest
 from support.images import make_image_folder
 from support.small_pipeline import SMALL, Ended, command, conveyor, environment, write_config
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 MIN_KILLS = 25
 SEED = 20261123

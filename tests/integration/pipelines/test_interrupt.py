@@ -72,32 +72,27 @@ def left_over(mark: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-@pytest.mark.parametrize("step", ["ingest", "preprocess", "train", "compress"])
-def test_interrupted_in_a_step(place: Path, step: str, number: signal.Signals) -> None:
-    store = f"{step}-{number.name.lower()}"
-    wait_s = random.Random(store).uniform(0.0, 2.0 if step in {"train", "compress"} else 0.3)
-    ended = run_until(place, store, f"] {step}", number, wait_s)
-    assert ended.status == 130, ended.err
-    assert "Traceback" not in ended.err
-    assert "KeyboardInterrupt" not in ended.err
-    assert "goes on where it stopped" in ended.err
-    assert "error:" not in ended.err
-    assert left_over(store) == []
-    verified = conveyor("verify", "--store", store, cwd=place)
-    assert verified.status == 0, verified.err
-
-
-def test_after_an_interruption_the_run_goes_on(place: Path) -> None:
-    ended = run_until(place, "resumed", "] train", signal.SIGINT, 1.0)
-    assert ended.status == 130, ended.err
+def test_interrupted_in_every_step_and_gone_on_each_time(place: Path, number: signal.Signals) -> None:
+    store = f"store-{number.name.lower()}"
+    dice = random.Random(store)
+    for step in ("ingest", "preprocess", "train", "compress"):
+        wait_s = dice.uniform(0.0, 2.0 if step in {"train", "compress"} else 0.3)
+        ended = run_until(place, store, f"] {step}", number, wait_s)
+        assert ended.status == 130, ended.err
+        assert "Traceback" not in ended.err
+        assert "KeyboardInterrupt" not in ended.err
+        assert "error:" not in ended.err
+        assert left_over(store) == []
+        verified = conveyor("verify", "--store", store, cwd=place)
+        assert verified.status == 0, verified.err
+    # The last line is a command that goes on.
     (line,) = [line for line in ended.err.splitlines() if "goes on where it stopped" in line]
     words = line.split("conveyor ", 1)[1].split("   ")[0].split()
     again = conveyor(*words, "--json", cwd=place)
     assert again.status == 0, again.err
     result = again.json()
     assert result["run"] == words[-1]
-    assert result["steps"]["ingest"]["state"] == "reused"
-    assert result["steps"]["preprocess"]["state"] == "reused"
+    assert [result["steps"][name]["state"] for name in ("ingest", "preprocess", "train")] == ["reused"] * 3
 
 
 def test_an_interruption_is_told_as_json_too(place: Path) -> None:

@@ -98,6 +98,24 @@ def test_an_unchanged_rerun_reuses_every_step_and_imports_nothing_heavy(first: A
     assert status == "0"
 
 
+def test_a_bucket_holds_the_same_results_as_a_folder(first: Any, place: Path, s3_store_url: str) -> None:
+    arguments = ("run", "-f", "small.yaml", "--source", "images", "--store", s3_store_url, "--json")
+    ended = conveyor(*arguments, cwd=place)
+    assert ended.status == 0, ended.err
+    result = ended.json()
+    jsonschema.validate(result, SCHEMA)
+    for name in ("ingest", "preprocess", "train", "evaluate"):
+        assert result["steps"][name]["key"] == first["steps"][name]["key"]
+        assert result["steps"][name]["output"] == first["steps"][name]["output"]
+    assert result["report"] == f"{s3_store_url}/runs/{result['run']}/report.html"
+    again = conveyor(*arguments, cwd=place).json()
+    assert {step["state"] for step in again["steps"].values()} == {"reused"}
+    assert conveyor("verify", "--store", s3_store_url, cwd=place).status == 0
+    told = conveyor("report", "--store", s3_store_url, "-o", "from-s3.html", cwd=place)
+    assert told.status == 0, told.err
+    assert (place / "from-s3.html").read_bytes().startswith(b"<!")
+
+
 def test_kubeflow_reuses_every_step(first: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(place / "kfp", ignore_errors=True)
     store = open_store(str(place / "store"))
