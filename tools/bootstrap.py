@@ -30,7 +30,15 @@ from venv_setup.horovod import (
     publish_wheel,
     read_torch_build,
 )
-from venv_setup.stamp import Stamp, clear_stamp, digest_of, read_stamp, remove_half_installed, write_stamp
+from venv_setup.stamp import (
+    Stamp,
+    clear_stamp,
+    digest_of,
+    is_in_its_place,
+    read_stamp,
+    remove_half_installed,
+    write_stamp,
+)
 from venv_setup.toolchain import find_compiler, find_cuda_home, nvcc_release, system_cmake, which
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,7 +137,7 @@ def cache_dir(env: Mapping[str, str]) -> Path:
 def make_venv(venv: Path, console: Console) -> None:
     """Make the environment, or mend what a killed set-up left of it."""
     console.step(f"virtual environment {venv}, Python {platform.python_version()}")
-    if (venv / "bin" / "python").exists() and works(venv):
+    if is_in_its_place(venv) and works(venv):
         if removed := remove_half_installed(site_packages(venv)):
             console.say(f"      mending what was left half installed: {', '.join(removed)}")
         return
@@ -148,6 +156,8 @@ def make_venv(venv: Path, console: Console) -> None:
 def works(venv: Path) -> bool:
     """Is it of this Python, and can its pip start?"""
     probe = "import sys, pip; print(*sys.version_info[:2])"
+    if not (venv / "bin" / "python").exists():
+        return False
     command = [str(venv / "bin" / "python"), "-c", probe]
     found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
     return found == [str(number) for number in sys.version_info[:2]]

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -52,6 +53,16 @@ def clear_stamp(venv: Path) -> None:
     """From here on the environment counts as unfinished."""
     with suppress(FileNotFoundError):
         (venv / STAMP).unlink()
+
+
+def is_in_its_place(venv: Path) -> bool:
+    """Was it made where it lies? A moved or copied environment's scripts start a Python that is elsewhere or gone."""
+    try:
+        head = (venv / "bin" / "pip").read_text(encoding="utf-8", errors="replace")[:1000]
+        match = re.search(r"(/\S*)/python[\d.]*", head)
+        return match is not None and (venv / "bin").samefile(match[1])
+    except OSError:
+        return False
 
 
 def remove_half_installed(site_packages: Path) -> list[str]:

@@ -24,6 +24,7 @@ from venv_setup.stamp import (
     Stamp,
     clear_stamp,
     digest_of,
+    is_in_its_place,
     is_whole,
     read_stamp,
     remove_half_installed,
@@ -225,6 +226,18 @@ class TestStamp:
         assert digest_of([two, one], ["3.11", "dev"]) != before
         two.write_text("3")
         assert digest_of([one, two], ["3.11", "dev"]) != before
+
+
+class TestPlace:
+    def test_this_environment_is_in_its_place_and_a_moved_one_is_not(self, tmp_path: Path) -> None:
+        made, moved = tmp_path / "made", tmp_path / "moved"
+        (made / "bin").mkdir(parents=True)
+        (made / "bin" / "pip").write_text(f"#!{made}/bin/python3.11\nimport sys\n")
+        assert is_in_its_place(made)
+        assert is_in_its_place(Path(sys.prefix))
+        made.rename(moved)
+        assert not is_in_its_place(moved)
+        assert not is_in_its_place(tmp_path / "nowhere")
 
 
 class TestHalfInstalled:
