@@ -59,7 +59,7 @@ def is_in_its_place(venv: Path) -> bool:
     """Was it made where it lies? A moved or copied environment's scripts start a Python that is elsewhere or gone."""
     try:
         head = (venv / "bin" / "pip").read_text(encoding="utf-8", errors="replace")[:1000]
-        match = re.search(r"(/\S*)/python[\d.]*", head)
+        match = re.search(r"""(/[^\n"']*)/python[\d.]*""", head)
         return match is not None and (venv / "bin").samefile(match[1])
     except OSError:
         return False

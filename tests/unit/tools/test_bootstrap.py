@@ -230,11 +230,14 @@ class TestStamp:
 
 class TestPlace:
     def test_this_environment_is_in_its_place_and_a_moved_one_is_not(self, tmp_path: Path) -> None:
-        made, moved = tmp_path / "made", tmp_path / "moved"
+        made, moved = tmp_path / "made here", tmp_path / "moved"
         (made / "bin").mkdir(parents=True)
         (made / "bin" / "pip").write_text(f"#!{made}/bin/python3.11\nimport sys\n")
         assert is_in_its_place(made)
         assert is_in_its_place(Path(sys.prefix))
+        # what pip writes where the path is long or holds a space
+        (made / "bin" / "pip").write_text(f'#!/bin/sh\n\'\'\'exec\' "{made}/bin/python3.11" "$0" "$@"\n')
+        assert is_in_its_place(made)
         made.rename(moved)
         assert not is_in_its_place(moved)
         assert not is_in_its_place(tmp_path / "nowhere")
