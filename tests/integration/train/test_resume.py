@@ -21,10 +21,10 @@ StartTraining = Callable[..., Any]
 """conftest's fixture; test modules do not import one another."""
 Stored = tuple[Path, ShardsRef]
 
-# Some 150 steps, and everything that a checkpoint has to remember: momentum, average, best, dropout.
+# Some 240 steps, and everything that a checkpoint has to remember: momentum, average, best, dropout.
 COMMON: dict[str, Any] = {
     "model": "lenet",
-    "epochs": 25,
+    "epochs": 40,
     "batch_size": 16,
     "backend": "torchvision",
     "threads": 1,
