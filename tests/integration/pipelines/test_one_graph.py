@@ -98,6 +98,21 @@ def test_an_unchanged_rerun_reuses_every_step_and_imports_nothing_heavy(first: A
     assert status == "0"
 
 
+def test_a_refused_promotion_ends_with_status_4(first: Any, place: Path) -> None:
+    arguments = ("run", "-f", "small.yaml", "--source", "images", "--store", "store")
+    strict = ("--set", "promote.registry=strict", "--set", "promote.max_size_bytes=1")
+    ended = conveyor(*arguments, *strict, "--json", cwd=place)
+    assert ended.status == 4, ended.err
+    result = ended.json()
+    jsonschema.validate(result, SCHEMA)
+    assert (result["state"], result["promoted"]) == ("succeeded", False)
+    assert result["steps"]["compress"]["state"] == "reused"
+    again = conveyor(*arguments, *strict, cwd=place)
+    assert again.status == 4
+    assert "not promoted" in again.out
+    assert "6 of 6 steps reused" in again.out
+
+
 def test_a_bucket_holds_the_same_results_as_a_folder(first: Any, place: Path, s3_store_url: str) -> None:
     arguments = ("run", "-f", "small.yaml", "--source", "images", "--store", s3_store_url, "--json")
     ended = conveyor(*arguments, cwd=place)
