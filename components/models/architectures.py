@@ -16,7 +16,7 @@ SMALL_IMAGE = 64
 
 LENET_WIDTHS = (16, 32, 64, 128)
 LENET_TINY_WIDTHS = (32, 64)
-"""Below 24 pixels, where two halvings are all there is room for, and wide layers cost little."""
+"""Below 12 pixels, where two halvings are all there is room for, and wide layers cost little."""
 LENET_DROPOUT = 0.1
 
 
@@ -56,7 +56,7 @@ def lenet(num_classes: int, channels: int, image_size: int) -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     width_in = channels
-    for stage, width in enumerate(LENET_TINY_WIDTHS if image_size < 24 else LENET_WIDTHS):
+    for stage, width in enumerate(_lenet_widths(image_size)):
         layers += [*_conv(width_in, width), *_conv(width, width)]
         if image_size >> stage >= 4:
             layers.append(nn.MaxPool2d(2))
@@ -68,6 +68,12 @@ def lenet(num_classes: int, channels: int, image_size: int) -> nn.Sequential:
         nn.Linear(width_in, num_classes),
     ]
     return nn.Sequential(*layers)
+
+
+def _lenet_widths(image_size: int) -> tuple[int, ...]:
+    if image_size < 12:
+        return LENET_TINY_WIDTHS
+    return LENET_WIDTHS[: 3 if image_size < 24 else 4]
 
 
 def _conv(width_in: int, width: int) -> "Iterator[nn.Module]":

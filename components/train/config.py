@@ -38,7 +38,7 @@ class TrainConfig(StepConfig):
     """`lenet`, `resnet18`, `resnet34`, `resnet50`, or any classification network of torchvision. Unset: `lenet` up to
     64 pixels (`resnet18` from 20,000 images on where there is a GPU), else `resnet18`."""
     epochs: int | None = Field(default=None, ge=1)
-    """Passes over the training images. Unset: 60 for up to 1,000 images, falling to 10 for large sets."""
+    """Passes over the training images. Unset: 60 for up to 700 images, falling to 10 for large sets."""
     batch_size: int | None = Field(default=None, ge=2)
     """Images in a step, over all workers together. Unset: about a twentieth of the images, 32 to 128 (GPU: to 256)."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

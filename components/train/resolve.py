@@ -218,9 +218,9 @@ def _batch_size(num_images: int, on_gpu: bool) -> int:
 
 
 def _epochs(num_images: int, image_size: int, on_gpu: bool) -> int:
-    """Some 60,000 images seen in all, between 10 and 60 passes (30 where each pass is long)."""
+    """Some 40,000 images seen in all, between 10 and 60 passes (30 where each pass is long)."""
     most = 60 if on_gpu or image_size <= SMALL_SIDE else 30
-    return max(10, min(most, round(60_000 / num_images)))
+    return max(10, min(most, round(40_000 / num_images)))
 
 
 def _class_weighting(counts: tuple[int, ...]) -> Literal["none", "balanced"]:

@@ -38,7 +38,7 @@ def test_small_sets_train_small_and_long_large_ones_short() -> None:
     digits = resolve(TrainConfig(), shards(), TWO_CORES)
     assert digits.recipe.model == "lenet"
     assert (digits.recipe.batch_size, digits.recipe.steps_per_epoch) == (64, 21)
-    assert digits.recipe.epochs == 43
+    assert digits.recipe.epochs == 29
     assert digits.recipe.keep == "last"
     assert digits.placement == Placement(
         world_size=1, engine="inline", device="cpu", backend="dali", threads=2
