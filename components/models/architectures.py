@@ -51,7 +51,7 @@ def check_fits(model: nn.Module, name: str, *, channels: int, image_size: int) -
 def lenet(num_classes: int, channels: int, image_size: int) -> nn.Sequential:
     """LeNet's plan with today's parts: pairs of 3×3 convolutions with batch norm, halved by pooling, for 8 to 64 px.
 
-    Two stages below 24 pixels, else four; the last feature map is 2 to 4 pixels wide. At 28 pixels a pass costs 9
+    Two stages below 12 pixels, three below 24, else four; the last feature map is 2 to 4 pixels wide. At 28 pixels a pass costs 9
     million multiplications, so that two cores train tens of thousands of images in minutes.
     """
     layers: list[nn.Module] = []
