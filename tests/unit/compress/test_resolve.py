@@ -8,7 +8,7 @@ import pytest
 from components.common.config import load_config
 from components.common.errors import InputError
 from components.compress.config import CompressConfig
-from components.compress.resolve import AUTO_RATIOS, Plan, place, read_measurements, resolve
+from components.compress.resolve import AUTO_RATIOS, GENTLE_RATIOS, Plan, place, read_measurements, resolve
 
 
 def ask(train: int, val: int = 100, epochs: int = 20, side: int = 16, **settings: Any) -> Plan:
@@ -32,7 +32,8 @@ def test_settings_win() -> None:
     plan = ask(100, max_accuracy_drop=0.1, prune={"ratios": [0.3], "epochs": 7, "batch_size": 500})
     assert (plan.ratios, plan.stop_early, plan.drop, plan.epochs) == ((0.3,), False, 0.1, 7)
     assert (plan.batch_size, plan.num_steps) == (100, 7)
-    assert ask(100).ratios == AUTO_RATIOS
+    assert ask(100, val=999).ratios == GENTLE_RATIOS
+    assert ask(100, val=1000).ratios == AUTO_RATIOS
     assert ask(100).stop_early
     assert ask(100, prune={"ratios": []}).ratios == ()
 
