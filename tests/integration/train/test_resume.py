@@ -55,7 +55,14 @@ def copy_of(stored: Stored, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("engine", [pytest.param("horovod", marks=needs_horovod), "ddp"])
+# One of them in every run of the tests, both in CI.
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param("horovod", marks=needs_horovod),
+        pytest.param("ddp", marks=[pytest.mark.slow] if has_horovod() else []),
+    ],
+)
 def test_killed_workers_launchers_and_groups_leave_no_trace(
     start_training: StartTraining,
     stored: Stored,
