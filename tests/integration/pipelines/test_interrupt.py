@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,33 @@ def test_interrupted_in_every_step_and_gone_on_each_time(place: Path, number: si
     result = again.json()
     assert result["run"] == words[-1]
     assert [result["steps"][name]["state"] for name in ("ingest", "preprocess", "train")] == ["reused"] * 3
+
+
+def test_interrupted_before_anything_has_begun(place: Path) -> None:
+    """While Python is still importing: no traceback either."""
+    for wait_s in (0.1, 0.2, 0.3, 0.5):
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", "import pipelines.cli as c; print(flush=True); c.main()"),
+                "run",
+                "--source",
+                "x",
+            ],
+            cwd=place,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(wait_s)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert "Traceback" not in err
+        # 2 where it was over already; while Python tears itself down, the signal itself ends it (130 to a shell).
+        assert process.returncode in {130, 2, -signal.SIGINT}, err
 
 
 def test_an_interruption_is_told_as_json_too(place: Path) -> None:

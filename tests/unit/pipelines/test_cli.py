@@ -8,7 +8,8 @@ import jsonschema
 import pytest
 import yaml
 
-from pipelines.cli import COMMANDS, invoke
+from pipelines.app import COMMANDS
+from pipelines.cli import invoke
 from pipelines.graph import Graph, Step
 
 GRAPH = Graph((Step("dummy", "support.dummy"),))
