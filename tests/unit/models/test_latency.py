@@ -65,6 +65,10 @@ def test_a_restless_machine_shows() -> None:
 
     found = measure_interleaved({"a": restless}, rounds=4, warmup=1, seconds=1.0, clock=world.clock)
     assert found["a"].spread > 3
+    assert found["a"].p50_ms == pytest.approx(10), (
+        "what disturbs a round must not count as the model's own time"
+    )
+    assert found["a"].p95_ms == pytest.approx(50)
 
 
 def test_a_figure_is_plain_json() -> None:
