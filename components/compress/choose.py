@@ -21,6 +21,8 @@ class Option:
     accuracy: float
     """On the validation split."""
     size_bytes: int
+    pruned: float = 0.0
+    """Share of the channels removed."""
 
 
 def allowed_drop(setting: float | None, num_validation: int) -> float:
@@ -36,8 +38,10 @@ def fits(accuracy: float, *, baseline: float, drop: float) -> bool:
 
 
 def choose(options: Sequence[Option], *, baseline: float, drop: float) -> Option:
-    """The fastest of those that fit; among those that tie with it the most accurate, then the smallest, then by name.
+    """The fastest of those that fit; among those that tie with it the most accurate, then the least pruned, then the
+    smallest, then by name.
 
+    A small validation split cannot tell good candidates apart: then what is nearest to the original is the safest.
     Raises `ValueError` where none fits (the uncompressed network as ONNX is always among the options, and does).
     """
     fitting = [option for option in options if fits(option.accuracy, baseline=baseline, drop=drop)]
@@ -45,4 +49,4 @@ def choose(options: Sequence[Option], *, baseline: float, drop: float) -> Option
         raise ValueError(f"no candidate is within {drop} of the accuracy {baseline}")
     fastest = min(option.latency_ms for option in fitting)
     tied = [option for option in fitting if option.latency_ms <= fastest * (1 + TIE)]
-    return min(tied, key=lambda option: (-option.accuracy, option.size_bytes, option.name))
+    return min(tied, key=lambda option: (-option.accuracy, option.pruned, option.size_bytes, option.name))

@@ -21,9 +21,8 @@ class PruneConfig(StepConfig):
     epochs: Annotated[int, Field(ge=0)] | None = None
     """Passes over the training split after each pruning; null: chosen from the length of the training before."""
 
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak rate of AdamW, warmed up and then decayed to zero along a cosine; null: 0.003 for images up to 64 pixels,
-    0.001 for larger ones."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak rate of AdamW, warmed up and then decayed to zero along a cosine."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """Decoupled weight decay of AdamW."""

@@ -27,7 +27,6 @@ that validation shows, and 1.1 points on the test split."""
 MAX_THREADS = 8
 BATCH_SIZES = (32, 64, 128)
 SMALL_SET = 10_000
-SMALL_SIDE = 64
 SMALL_WORK = 1_000_000_000
 """Parameters times pixels: below it a step is a few milliseconds, and threads cost more than they bring."""
 
@@ -42,7 +41,6 @@ class Plan(StepConfig):
     batch_size: int
     epochs: int
     num_steps: int
-    learning_rate: float
     latency_seconds: float
 
     def recipe(self, config: CompressConfig) -> "Recipe":
@@ -51,7 +49,7 @@ class Plan(StepConfig):
 
         return Recipe(
             num_steps=self.num_steps,
-            learning_rate=self.learning_rate,
+            learning_rate=prune.learning_rate,
             weight_decay=prune.weight_decay,
             distillation=prune.distillation,
             temperature=prune.temperature,
@@ -84,7 +82,6 @@ def resolve(config: CompressConfig, model: ModelRef, shards: ShardsRef) -> Plan:
         batch_size=batch_size,
         epochs=epochs,
         num_steps=epochs * (num_train // batch_size),
-        learning_rate=config.prune.learning_rate or (3e-3 if shards.image_size <= SMALL_SIDE else 1e-3),
         latency_seconds=config.latency.seconds or min(12.0, max(2.0, num_train / 150)),
     )
 

@@ -192,7 +192,8 @@ def _option(made: Made, latency_ms: dict[str, float], num_val: int) -> Option:
             found=", ".join(sorted(latency_ms)) or "none",
             todo="add it, or leave the candidate out (compress.prune.ratios, compress.quantize.enabled)",
         )
-    return Option(made.name, latency_ms[made.name], made.num_right["val"] / num_val, len(made.model))
+    accuracy = made.num_right["val"] / num_val
+    return Option(made.name, latency_ms[made.name], accuracy, len(made.model), made.pruned)
 
 
 def _publish(

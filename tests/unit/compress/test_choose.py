@@ -13,6 +13,7 @@ OPTIONS = st.lists(
         latency_ms=st.floats(0.01, 100),
         accuracy=st.integers(0, 200).map(lambda k: k / 200),
         size_bytes=st.integers(1, 10),
+        pruned=st.sampled_from([0.0, 0.25, 0.5]),
     ),
     min_size=1,
     max_size=8,
@@ -25,7 +26,8 @@ def best_by_the_rule(options: list[Option], baseline: float, drop: float) -> Opt
     fitting = [o for o in options if o.accuracy >= baseline - drop - 1e-9]
     tied = [o for o in fitting if all(o.latency_ms <= (1 + TIE) * other.latency_ms for other in fitting)]
     best = [o for o in tied if all(o.accuracy >= other.accuracy for other in tied)]
-    small = [o for o in best if all(o.size_bytes <= other.size_bytes for other in best)]
+    whole = [o for o in best if all(o.pruned <= other.pruned for other in best)]
+    small = [o for o in whole if all(o.size_bytes <= other.size_bytes for other in whole)]
     return min(small, key=lambda o: o.name)
 
 
@@ -78,3 +80,12 @@ def test_no_candidate_that_fits_is_an_error() -> None:
 def test_the_default_drop_is_half_a_point_or_one_image(num: int, drop: float) -> None:
     assert allowed_drop(None, num) == pytest.approx(drop)
     assert allowed_drop(0.02, num) == 0.02
+
+
+def test_where_speed_and_accuracy_tie_the_least_changed_is_the_safest() -> None:
+    options = [
+        Option("int8-pruned-50", 1.0, 0.99, 10, 0.5),
+        Option("int8", 1.09, 0.99, 20),
+        Option("fp32", 1.09, 0.99, 80),
+    ]
+    assert choose(options, baseline=0.99, drop=0.005).name == "int8"
