@@ -1,8 +1,10 @@
-"""Claim: with nothing but defaults, the digits are classified with at least 98 % test accuracy, over five split seeds.
+"""Claim: with nothing but defaults, the digits are classified with at least 98 % test accuracy, over five split seeds, and
+the chosen compressed model stays within the larger of half a point and one image of that.
 
-The 1,797 digits of scikit-learn (with the few planted bad ones) go through ingest, preprocess and train once for each
-seed of the split; the accuracy is that of the trained network on the test split of some 180 images, as evaluate counts
-it. Training runs on `--workers` processes, as in the demo; its seconds are printed too (claim: at most 90 on 2 cores).
+The 1,797 digits of scikit-learn (with the few planted bad ones) go through ingest, preprocess, train and compress once for
+each seed of the split; the accuracies are those on the test split of some 180 images: the trained network's as evaluate
+counts it, and the chosen candidate's. Training runs on `--workers` processes, as in the demo; its seconds are printed too
+(claim: at most 90 on 2 cores).
 
     python benchmarks/digits_accuracy.py [--seeds 5] [--workers 2]
 """
@@ -20,9 +22,11 @@ import torch
 
 from components.common.blobs import Blobs
 from components.common.progress import make_reporter
-from components.common.refs import ModelRef, ShardsRef, SnapshotRef
+from components.common.refs import CompressedRef, ModelRef, ShardsRef, SnapshotRef
 from components.common.step import execute
 from components.common.store import Store, open_store
+from components.compress import run as compress
+from components.compress.config import CompressConfig
 from components.data.loaders import open_evaluation_loader
 from components.ingest import run as ingest
 from components.ingest.config import IngestConfig, SplitConfig
@@ -62,8 +66,14 @@ def one_seed(seed: int, source: Path, store: Store, workers: int) -> dict[str, A
     done = execute(train, TrainConfig(workers=workers), train.Inputs(shards=shards), store, reporter)
     assert isinstance(done.output, ModelRef)
     accuracy, num_images = test_accuracy(done.output, shards, Blobs(store))
+    inputs = compress.Inputs(model=done.output, shards=shards)
+    smaller = execute(compress, CompressConfig(), inputs, store, reporter).output
+    assert isinstance(smaller, CompressedRef)
+    chosen = smaller.chosen_candidate()
     return {
         "seed": seed,
+        "chosen": chosen.name,
+        "chosen_accuracy": chosen.accuracy,
         "accuracy": accuracy,
         "val_accuracy": done.output.val_accuracy,
         "num_images": num_images,
@@ -87,7 +97,7 @@ def main() -> int:
             rows.append(one_seed(seed, source, store, arguments.workers))
             print(
                 "seed {seed}: test accuracy {accuracy:.4f} of {num_images} images, validation {val_accuracy:.4f}, "
-                "training {seconds:.0f} s".format(**rows[-1]),
+                "training {seconds:.0f} s; {chosen} {chosen_accuracy:.4f}".format(**rows[-1]),
                 flush=True,
             )
     accuracies = [row["accuracy"] for row in rows]
@@ -95,7 +105,12 @@ def main() -> int:
     spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
     slowest = max(row["seconds"] for row in rows)
     print(f"mean {mean:.4f} ± {spread:.4f} (least {min(accuracies):.4f}); slowest training {slowest:.0f} s")
-    holds = mean >= CLAIM and slowest <= CLAIM_SECONDS
+    drop = mean - statistics.mean(row["chosen_accuracy"] for row in rows)
+    allowed = max(0.005, statistics.mean(1 / row["num_images"] for row in rows))
+    print(
+        f"the chosen compressed model loses {100 * drop:.2f} points in the mean; {100 * allowed:.2f} are allowed"
+    )
+    holds = mean >= CLAIM and slowest <= CLAIM_SECONDS and drop <= allowed
     print(f"claim: {'holds' if holds else 'does not hold'}", file=sys.stderr)
     return 0 if holds else 1
 
