@@ -67,7 +67,8 @@ class LatencyConfig(StepConfig):
     """Calls that are not counted, before each block of counted ones."""
 
     seconds: Annotated[float, Field(gt=0)] | None = None
-    """Time for all measuring together; null: 2 to 12 seconds, by the size of the data."""
+    """Time for all measuring together; null: 2 to 12 seconds, by the size of the data and of
+    the network."""
 
 
 class CompressConfig(StepConfig):

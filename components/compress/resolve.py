@@ -82,8 +82,18 @@ def resolve(config: CompressConfig, model: ModelRef, shards: ShardsRef) -> Plan:
         batch_size=batch_size,
         epochs=epochs,
         num_steps=epochs * (num_train // batch_size),
-        latency_seconds=config.latency.seconds or min(12.0, max(2.0, num_train / 150)),
+        latency_seconds=config.latency.seconds or _latency_seconds(num_train, work(model)),
     )
+
+
+def work(model: ModelRef) -> int:
+    """Parameters times pixels: a rough measure of how long one image takes."""
+    return model.num_parameters * model.image_size**2
+
+
+def _latency_seconds(num_train: int, size: int) -> float:
+    """2 to 12: measuring must not take longer than what it measures for, and slow networks need their calls."""
+    return min(12.0, max(2.0, num_train / 150, size / 1e10))
 
 
 def _auto_ratios(num_val: int) -> tuple[float, ...]:
@@ -108,7 +118,7 @@ def place(config: CompressConfig, model: ModelRef) -> Place:
             found="device: cuda",
             todo="set compress.device: cpu, or run where a GPU is (conveyor doctor shows what is seen)",
         )
-    small = model.num_parameters * model.image_size**2 < SMALL_WORK
+    small = work(model) < SMALL_WORK
     return Place(
         device="cuda" if gpu else "cpu",
         threads=config.threads or (1 if small else min(MAX_THREADS, num_cpus())),

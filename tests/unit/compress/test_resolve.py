@@ -16,7 +16,9 @@ def ask(train: int, val: int = 100, epochs: int = 20, side: int = 16, **settings
         splits={"train": train, "val": val, "test": 9}, image_size=side, tree="sha256:0"
     )
     config = CompressConfig.model_validate_json(json.dumps(settings))
-    return resolve(config, cast(Any, SimpleNamespace(epochs=epochs)), shards)
+    return resolve(
+        config, cast(Any, SimpleNamespace(epochs=epochs, num_parameters=65_000, image_size=side)), shards
+    )
 
 
 def test_small_data_are_done_quickly_and_large_data_get_their_time() -> None:
@@ -88,3 +90,10 @@ def test_how_fast_it_is_done_is_no_part_of_the_key(tmp_path: Path) -> None:
     plain, other = CompressConfig(), CompressConfig(num_loader_threads=5, measurements=tmp_path)
     assert plain.key_fields() == other.key_fields()
     assert CompressConfig(max_accuracy_drop=0.1).key_fields() != plain.key_fields()
+
+
+def test_slow_networks_are_measured_for_longer() -> None:
+    resnet: Any = SimpleNamespace(epochs=2, num_parameters=11_000_000, image_size=224)
+    shards: Any = SimpleNamespace(splits={"train": 100, "val": 10}, image_size=224)
+    assert resolve(CompressConfig(), resnet, shards).latency_seconds == 12
+    assert ask(100).latency_seconds == 2
