@@ -4,6 +4,7 @@ import base64
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 from components.common.blobs import Blobs
 from components.common.canonical import canonical_json
 from components.common.config import Override, load_config
-from components.common.failures import graceful, leave, report_failure
+from components.common.failures import graceful, report_failure
 from components.common.main import run_step, write_file
 from components.common.refs import CompressedRef
 from components.common.sections import known_steps, root_model
@@ -85,7 +86,7 @@ def run_component(
         with graceful():
             return _run(package, run, store, config, settings or {}, inputs or {}, reference, metrics)
     except BaseException as error:  # noqa: BLE001 - the last stop of everything
-        leave(report_failure(error))
+        sys.exit(report_failure(error))
 
 
 def _run(

@@ -24,21 +24,25 @@ from components.common.store import Store
 
 def main(package: str, argv: Sequence[str] | None = None) -> None:
     """Run the step in `package` with the process's arguments, and exit with its status."""
-    name = package.rpartition(".")[2]
-    command = make_command(name, package)
-    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
+    leave(_status(package, sys.argv[1:] if argv is None else argv))
+
+
+def _status(package: str, argv: Sequence[str]) -> int:
+    command = make_command(package.rpartition(".")[2], package)
     try:
         with graceful():
-            command.main(args=None if argv is None else list(argv), standalone_mode=False)
+            command.main(args=list(argv), standalone_mode=False)
+            sys.stdout.flush()
+            return 0
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        return 2
     except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.Abort:  # click's own name for Ctrl-C
-        sys.exit(report_failure(KeyboardInterrupt()))
+        return report_failure(KeyboardInterrupt())
     except BaseException as error:  # noqa: BLE001 - the last stop of everything, Ctrl-C included
-        leave(report_failure(error, debug=debug))
+        return report_failure(error, debug="--debug" in argv)
 
 
 def make_command(name: str, package: str, default_inputs: dict[str, str] | None = None) -> click.Command:
