@@ -29,6 +29,8 @@ SMALL: dict[str, Any] = {
         "quantize": {"calibration_images": 16},
         "latency": {"threads": 1, "rounds": 2, "seconds": 0.2},
     },
+    # Two epochs on a handful of images teach nothing; what a refusal does is promote's own tests' business.
+    "promote": {"min_accuracy": 0.0, "min_class_recall": 0.0},
 }
 
 ROOT = Path(__file__).resolve().parents[2]
