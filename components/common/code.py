@@ -33,21 +33,31 @@ def code_version(package: str) -> str:
     """
     first_party = {"components", package.partition(".")[0]}
     todo = _own_modules(package)
-    trees: dict[str, str] = {}
+    found: dict[str, str] = {}
     while todo:
         module = todo.pop()
-        if module in trees or _is_carrier(module):
+        if module in found or _is_carrier(module):
             continue
-        path = _source(module)
-        if path is None:
+        read = _read(module)
+        if read is None:
             continue
-        tree = ast.parse(path.read_bytes())
-        trees[module] = _fingerprint(tree)
+        found[module], imports = read
         if "." in module:
             todo.append(module.rpartition(".")[0])  # importing a module runs its package's __init__ first
-        todo.extend(name for name in _imports(tree, module, path) if name.partition(".")[0] in first_party)
-    whole = "\n".join(f"{name} {trees[name]}" for name in sorted(trees))
+        todo.extend(name for name in imports if name.partition(".")[0] in first_party)
+    whole = "\n".join(f"{name} {found[name]}" for name in sorted(found))
     return DIGEST_PREFIX + hashlib.sha256(whole.encode()).hexdigest()
+
+
+@cache
+def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
+    """A module's fingerprint and what it imports; None where there is no such file. Steps share most modules."""
+    path = _source(module)
+    if path is None:
+        return None
+    tree = ast.parse(path.read_bytes())
+    imports = tuple(_imports(tree, module, path))
+    return _fingerprint(tree), imports
 
 
 def _is_carrier(module: str) -> bool:

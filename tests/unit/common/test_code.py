@@ -38,6 +38,7 @@ def write(path: Path, text: str) -> None:
 def forget() -> None:
     code_version.cache_clear()
     code._source.cache_clear()
+    code._read.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "stepsandbox"]:
         del sys.modules[name]
 
