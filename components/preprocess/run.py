@@ -69,6 +69,11 @@ def run(config: PreprocessConfig, inputs: Inputs, context: StepContext) -> Shard
                     index.append(index_table(spool, shard, digest, size, places, extension))
 
     mean, std = mean_and_std(spool.sums, spool.squares, spool.num_pixels)
+    reporter.info(
+        "preprocess: measured on the training split",
+        mean=" ".join(f"{value:.4f}" for value in mean),
+        std=" ".join(f"{value:.4f}" for value in std),
+    )
     training = images.label[images.split == 0]
     counts = np.bincount(training, minlength=len(snapshot.classes)).tolist()
     facts: dict[str, Any] = {
