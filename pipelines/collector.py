@@ -113,7 +113,7 @@ def collect(store: Store, policy: Policy, reporter: Reporter, *, now: float | No
     collector = Collector(store, now - policy.grace_s, reporter)
     with collector.working():
         first = survey(store, policy, now)
-        for kind in ("runs", "records", "measurements", "checkpoints", "caches", "probes"):
+        for kind in ("runs", "records", "measurements", "checkpoints", "tensorboard", "caches", "probes"):
             collector.remove(first.groups[kind], kind, removed)
         # Anew, since a step may have taken up an old record meanwhile, and with it all that it reaches.
         collector.remove(survey(store, policy, now, forget=False).groups["blobs"], "blobs", removed)

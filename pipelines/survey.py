@@ -16,6 +16,7 @@ from pipelines.reach import CHECKPOINT, Root
 DAY_S = 86400.0
 MEASUREMENTS = re.compile(r"measurements/(?P<step>[A-Za-z0-9_-]+)/(?P<key>[0-9a-f]{64})/[0-9a-f]{64}\.json")
 NAMED_BY_TREE = re.compile(r"-(?P<start>[0-9a-f]{20})\.[a-z]+$")
+EVENTS = re.compile(r"tensorboard/(?P<start>[0-9a-f]{16})/[^/]+")
 UNUSED_PROBE = re.compile(r"probes/[0-9a-f]{16}")
 
 
@@ -101,6 +102,12 @@ def survey(store: Store, policy: Policy, now: float, *, forget: bool = True) -> 
         if info.modified < cutoff
         and (match := NAMED_BY_TREE.search(info.key))
         and match["start"] not in starts
+    ]
+    trained = {key[:16] for _, key in stays}
+    found.groups["tensorboard"] = [
+        info
+        for info in store.list("tensorboard/")
+        if info.modified < cutoff and (match := EVENTS.fullmatch(info.key)) and match["start"] not in trained
     ]
     found.groups["probes"] = [
         info for info in store.list("probes/") if info.modified < cutoff and UNUSED_PROBE.fullmatch(info.key)

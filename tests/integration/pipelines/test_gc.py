@@ -193,6 +193,15 @@ def test_caches_and_probes(store: FileStore) -> None:
     assert condemned(store) == {f"caches/ingest/data-{'0' * 20}.parquet", "probes/0123456789abcdef"}
 
 
+def test_scalars_go_with_the_record_of_their_training(store: FileStore) -> None:
+    outcome = run_dummy(store, "hello", "run-1")
+    store.put(f"tensorboard/{outcome.key[:16]}/events.1", b"")
+    store.put(f"tensorboard/{'0' * 16}/events.1", b"")
+    assert condemned(store) == set()
+    age(store)
+    assert condemned(store) == {f"tensorboard/{'0' * 16}/events.1"}
+
+
 def test_leftovers_of_killed_writers_go(store: FileStore) -> None:
     run_dummy(store, "hello", "run-1")
     left = store.root / OWN / "dead.tmp"
