@@ -55,9 +55,10 @@ def _read(module: str) -> tuple[str, tuple[str, ...]] | None:
     path = _source(module)
     if path is None:
         return None
-    tree = ast.parse(path.read_bytes())
-    imports = tuple(_imports(tree, module, path))
-    return _fingerprint(tree), imports
+    shape: list[str] = []
+    imports: list[str] = []
+    _walk(ast.parse(path.read_bytes()), _package_of(module, path), shape, imports)
+    return hashlib.sha256("".join(shape).encode()).hexdigest(), tuple(imports)
 
 
 def _is_carrier(module: str) -> bool:
@@ -99,32 +100,45 @@ def _source(module: str) -> Path | None:
     return None
 
 
-def _imports(tree: ast.Module, module: str, path: Path) -> list[str]:
-    """Module names that a file imports, anywhere in it; `from a import b` names both `a` and `a.b`."""
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.extend(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                # Seen from a package's __init__, one dot is the package itself.
-                up = node.level - (path.name == "__init__.py")
-                parts = module.split(".")
-                parents = parts[: len(parts) - up]
-                base = ".".join((*parents, base) if base else parents)
-            names.append(base)
-            names.extend(f"{base}.{alias.name}" for alias in node.names)
-    return names
+def _package_of(module: str, path: Path) -> str:
+    """What one dot in a relative import means."""
+    return module if path.name == "__init__.py" else module.rpartition(".")[0]
 
 
-def _fingerprint(tree: ast.Module) -> str:
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            kept = [child for child in body if not _is_text(child)]
-            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
+def _walk(node: ast.AST, package: str, shape: list[str], imports: list[str]) -> None:
+    """Append the syntax of `node` to `shape`, and what it imports to `imports`, in one go: trees are large."""
+    kind = type(node)
+    shape.append(f"({kind.__name__}")
+    if kind is ast.Import or kind is ast.ImportFrom:
+        imports.extend(_imported(node, package))
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, ast.AST):
+            _walk(value, package, shape, imports)
+        elif isinstance(value, list):
+            shape.append("[")
+            for child in value:
+                if not isinstance(child, ast.AST):
+                    shape.append(repr(child))
+                elif name != "body" or not _is_text(child):
+                    _walk(child, package, shape, imports)
+            shape.append("]")
+        else:
+            shape.append(repr(value))
+    shape.append(")")
+
+
+def _imported(node: ast.AST, package: str) -> list[str]:
+    """Module names that a statement imports; `from a import b` names both `a` and `a.b`."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    assert isinstance(node, ast.ImportFrom)
+    base = node.module or ""
+    if node.level:
+        parts = package.split(".")
+        parents = ".".join(parts[: len(parts) - node.level + 1])
+        base = f"{parents}.{base}" if base else parents
+    return [base, *(f"{base}.{alias.name}" for alias in node.names)]
 
 
 def _is_text(node: ast.AST) -> bool:
