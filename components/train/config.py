@@ -81,7 +81,7 @@ class TrainConfig(StepConfig):
     """What decodes and augments; `auto` is DALI where it is installed."""
     threads: Annotated[int | None, NotInKey] = Field(default=None, ge=1, le=256)
     """Threads of one worker, pinned since sums depend on them. Unset: the cores shared out among the workers, at
-    most 8."""
+    most 8; one for a lenet."""
     amp: bool = False
     """Automatic mixed precision (bfloat16), on GPUs only."""
     checkpoint: Annotated[CheckpointConfig, NotInKey] = Field(default_factory=CheckpointConfig)

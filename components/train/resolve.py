@@ -122,8 +122,18 @@ def choose_placement(config: TrainConfig, shards: ShardsRef, machine: Machine) -
         engine=_engine(config, workers, machine),
         device=device,
         backend=_backend(config, device, machine),
-        threads=config.threads or min(MAX_THREADS, max(1, machine.cores // workers)),
+        threads=config.threads or _threads(config, shards, machine, workers, device),
     )
+
+
+def _threads(config: TrainConfig, shards: ShardsRef, machine: Machine, workers: int, device: str) -> int:
+    num_images = shards.splits.get("train", 0)
+    # A step of a lenet takes a few milliseconds: threads would mostly wait for each other, on a busy machine for long.
+    if (
+        config.model or _model(num_images, shards.image_size, device == "cuda")
+    ) == "lenet" and device == "cpu":
+        return 1
+    return min(MAX_THREADS, max(1, machine.cores // workers))
 
 
 def _engine(config: TrainConfig, workers: int, machine: Machine) -> Engine:
