@@ -11,6 +11,7 @@ import mmap
 import os
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -39,18 +40,19 @@ class CacheConfig(StepConfig):
     """Copy shards even from a store on a local path; worth it where that path is a slow network mount."""
 
 
-class ShardReader:
+class ShardReader(ABC):
     """Shards as byte arrays, window by window of a plan that was given when it was opened."""
 
     lasting = True
     """Whether views stay valid beyond their window."""
 
+    @abstractmethod
     def enter(self, window: int) -> None:
         """Wait until all shards of that window of the plan are there; earlier windows may go. Never goes back."""
 
+    @abstractmethod
     def bytes_of(self, shard: int) -> NDArray[np.uint8]:
         """All bytes of a shard of the current window, as a view; copy what must outlive the window."""
-        raise NotImplementedError
 
 
 @contextmanager
