@@ -8,10 +8,17 @@ from importlib import metadata
 from pathlib import Path
 
 CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+CORES = "CONVEYOR_CORES"
+GPUS = "CONVEYOR_GPUS"
+"""A pod is told what to count on, so that results do not depend on its node, and so that whoever launches it can
+compute the same record key without having its GPUs."""
 
 
 def num_cores() -> int:
-    """Cores that this process may use: the affinity mask, and a container's CPU limit rounded up."""
+    """Cores that this process may use: the affinity mask, and a container's CPU limit rounded up; or as told."""
+    told = os.environ.get(CORES, "")
+    if told.isdecimal() and int(told):
+        return int(told)
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = CGROUP_CPU.read_text().split()
@@ -23,7 +30,10 @@ def num_cores() -> int:
 
 
 def num_gpus() -> int:
-    """CUDA devices that torch will see; 0 with a CPU build of torch or with `CUDA_VISIBLE_DEVICES` empty."""
+    """CUDA devices that torch will see; 0 with a CPU build of torch or with `CUDA_VISIBLE_DEVICES` empty; or as told."""
+    told = os.environ.get(GPUS, "")
+    if told.isdecimal():
+        return int(told)
     if "+cpu" in (package_version("torch") or "+cpu"):
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field, create_model
 
+from components.cluster.config import KubernetesConfig
 from components.common.config import StepConfig
 from components.common.store import Store, open_store
 from components.common.store.settings import StoreSettings
@@ -31,6 +32,9 @@ class RootBase(StepConfig):
     """What every assembled config has."""
 
     store: StoreSection = Field(default_factory=StoreSection)
+    kubernetes: KubernetesConfig = Field(
+        default_factory=KubernetesConfig, description="Steps as pods, where they run on Kubernetes."
+    )
 
     def section(self, name: str) -> Any:
         """The settings of one step."""

@@ -1,0 +1,206 @@
+"""What the builders promise of every pod and Job, whatever the settings."""
+
+from typing import Any
+
+import pytest
+
+from components.cluster.config import KubernetesConfig, Resources, TrainingConfig, resources_for
+from components.cluster.jobs import (
+    config_map,
+    launcher_job,
+    step_job,
+    training_job,
+    training_service,
+)
+from components.cluster.mpi import mpi_job
+from components.cluster.names import config_name, job_name, run_name
+
+KEY = "3f0c92ab51de" + "0" * 52
+RICH = KubernetesConfig(
+    image="conveyor:test",
+    image_pull_secrets=("registry",),
+    labels={"team": "vision"},
+    annotations={"note": "mine"},
+    node_selector={"pool": "gpu"},
+    tolerations=({"key": "gpu", "operator": "Exists"},),
+    affinity={"podAntiAffinity": {}},
+    priority_class="low",
+    queue="team-a",
+    env={"EXTRA": "1"},
+    resources={"train": Resources(cpu=4, cpu_limit=6, memory="16Gi", gpus=1)},
+    training=TrainingConfig(pods=3),
+)
+
+
+def all_jobs(settings: KubernetesConfig) -> list[dict[str, Any]]:
+    return [
+        step_job("conveyor-ingest-1", "ingest", "r1", settings, config_map="c"),
+        training_job("conveyor-train-1", "r1", settings, config_map="c"),
+        launcher_job("conveyor-run-r1", "r1", settings, config_map="c", command_args=["run"]),
+    ]
+
+
+def templates(settings: KubernetesConfig) -> list[dict[str, Any]]:
+    replicas = mpi_job("conveyor-train-1", "r1", settings, config_map="c")["spec"]["mpiReplicaSpecs"]
+    return [
+        *(job["spec"]["template"] for job in all_jobs(settings)),
+        *(replica["template"] for replica in replicas.values()),
+    ]
+
+
+@pytest.mark.parametrize("settings", [KubernetesConfig(), RICH])
+def test_every_pod_is_restricted(settings: KubernetesConfig) -> None:
+    for template in templates(settings):
+        spec = template["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["enableServiceLinks"] is False
+        for container in spec["containers"]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            given = container["resources"]
+            assert given["requests"]["memory"] == given["limits"]["memory"]
+            assert given["requests"]["cpu"]
+            assert any(mount["mountPath"] == "/tmp" for mount in container["volumeMounts"])
+        for volume in spec["volumes"]:
+            assert "hostPath" not in volume
+            assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"]
+
+
+def test_only_the_launcher_has_a_token_and_an_account_of_its_own() -> None:
+    step, train, launcher = (job["spec"]["template"]["spec"] for job in all_jobs(KubernetesConfig()))
+    for spec in (step, train):
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["serviceAccountName"] == "conveyor-step"
+    assert launcher["automountServiceAccountToken"] is True
+    assert launcher["serviceAccountName"] == "conveyor-launcher"
+
+
+def test_every_setting_arrives() -> None:
+    for job in all_jobs(RICH):
+        assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+        assert job["metadata"]["labels"]["team"] == "vision"
+    for template in templates(RICH):
+        spec, container = template["spec"], template["spec"]["containers"][0]
+        assert template["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+        assert template["metadata"]["annotations"] == {"note": "mine"}
+        assert spec["imagePullSecrets"] == [{"name": "registry"}]
+        assert spec["nodeSelector"] == {"pool": "gpu"}
+        assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+        assert spec["affinity"] == {"podAntiAffinity": {}}
+        assert spec["priorityClassName"] == "low"
+        assert container["image"] == "conveyor:test"
+        assert {"name": "EXTRA", "value": "1"} in container["env"]
+    train = training_job("conveyor-train-1", "r1", RICH, config_map="c")["spec"]["template"]["spec"]
+    container = train["containers"][0]
+    assert container["resources"]["limits"] == {
+        "cpu": "6",
+        "memory": "16Gi",
+        "ephemeral-storage": "10Gi",
+        "nvidia.com/gpu": 1,
+    }
+    assert {"name": "CONVEYOR_CORES", "value": "6"} in container["env"]
+    assert any(volume["name"] == "shm" for volume in train["volumes"])
+
+
+def test_credentials_come_from_the_secret_only() -> None:
+    for template in templates(RICH):
+        env = {entry["name"]: entry for entry in template["spec"]["containers"][0]["env"]}
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            assert env[name]["valueFrom"]["secretKeyRef"]["name"] == "conveyor-store"
+    for template in templates(KubernetesConfig(secret="")):
+        names = {entry["name"] for entry in template["spec"]["containers"][0]["env"]}
+        assert not {name for name in names if name.startswith("AWS_")}
+
+
+def test_what_counts_against_a_job() -> None:
+    step, train, launcher = all_jobs(RICH)
+    for job in (step, train, launcher):
+        spec = job["spec"]
+        assert spec["podReplacementPolicy"] == "Failed"
+        assert spec["template"]["spec"]["restartPolicy"] == "Never"
+        assert spec["ttlSecondsAfterFinished"] == 86400
+        rules = spec["podFailurePolicy"]["rules"]
+        assert rules[0] == {
+            "action": "Ignore",
+            "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+        }
+    assert _codes(step, "FailJob") == [2, 4]
+    assert _codes(train, "FailJob") == [2, 4, 76]
+    assert _codes(train, "Ignore") == [75, 130]
+    assert _codes(launcher, "FailJob") == [2, 3, 4]
+
+
+def _codes(job: dict[str, Any], action: str) -> list[int]:
+    rules = job["spec"]["podFailurePolicy"]["rules"]
+    return next(
+        rule["onExitCodes"]["values"] for rule in rules if rule["action"] == action and "onExitCodes" in rule
+    )
+
+
+def test_training_pods_find_each_other() -> None:
+    job = training_job("conveyor-train-1", "r1", RICH, config_map="c")
+    service = training_service("conveyor-train-1", "r1", RICH)
+    spec = job["spec"]
+    assert (spec["completions"], spec["parallelism"], spec["completionMode"]) == (3, 3, "Indexed")
+    assert spec["template"]["spec"]["subdomain"] == service["metadata"]["name"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": "conveyor-train-1"}
+    env = {entry["name"]: entry.get("value") for entry in spec["template"]["spec"]["containers"][0]["env"]}
+    assert env["CONVEYOR_TRAIN_PODS"] == "3"
+    assert env["CONVEYOR_TRAIN_COORDINATOR"] == "conveyor-train-1-0.conveyor-train-1:29400"
+
+
+def test_an_mpi_job_leaves_restarts_to_its_replicas() -> None:
+    settings = KubernetesConfig(training=TrainingConfig(kind="mpi-job", pods=3, min_pods=2))
+    spec = mpi_job("conveyor-train-1", "r1", settings, config_map="c")["spec"]
+    assert spec["runPolicy"]["cleanPodPolicy"] == "Running"
+    assert spec["launcherCreationPolicy"] == "WaitForWorkersReady"
+    assert spec["mpiReplicaSpecs"]["Worker"]["replicas"] == 3
+    for replica in spec["mpiReplicaSpecs"].values():
+        assert "restartPolicy" not in replica["template"]["spec"]
+        env = {e["name"]: e.get("value") for e in replica["template"]["spec"]["containers"][0]["env"]}
+        assert env["CONVEYOR_TRAIN_MIN_PODS"] == "2"
+
+
+def test_names_say_what_they_are_and_fit() -> None:
+    assert job_name("train", KEY) == "conveyor-train-3f0c92ab51de"
+    assert run_name("20261123-150612-3fa9") == "conveyor-run-20261123-150612-3fa9"
+    assert len(run_name("x" * 63)) <= 63
+    assert run_name("a.b") != run_name("a-b")
+    assert "." not in run_name("a.b")
+    assert config_name("a: 1\n") == config_name("a: 1\n") != config_name("a: 2\n")
+
+
+def test_a_config_map_never_changes() -> None:
+    found = config_map("conveyor-config-1", "train: {}\n", RICH)
+    assert found["immutable"] is True
+    assert found["data"] == {"config.yaml": "train: {}\n"}
+
+
+def test_layers_of_resources() -> None:
+    settings = KubernetesConfig(
+        resources={"default": Resources(cpu=2, disk="1Gi"), "train": Resources(gpus=1)}
+    )
+    assert resources_for(settings, "train") == Resources(cpu=2, memory="3Gi", disk="1Gi", gpus=1)
+    assert resources_for(settings, "ingest") == Resources(cpu=2, memory="2Gi", disk="1Gi", gpus=0)
+    assert resources_for(settings, "launcher").cpu == "100m"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"resources": {"train": {"memory": "lots"}}}, "quantity"),
+        ({"training": {"min_pods": 2}}, "mpi-job"),
+        ({"training": {"kind": "mpi-job", "pods": 2, "min_pods": 3}}, "at most pods"),
+        ({"mounts": [{"name": "data", "path": "/data"}]}, "exactly one"),
+    ],
+)
+def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
+    import json
+
+    with pytest.raises(ValueError, match=message):
+        KubernetesConfig.model_validate_json(json.dumps(values))
