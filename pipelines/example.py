@@ -3,14 +3,19 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 
 from components.common.errors import InputError
+from components.common.store import Store, open_store
+from pipelines.commands.options import Session
+from pipelines.config import read_config
 
 # One file says that the folder is ours; hidden, so that ingest does not look at it.
 MARK = ".conveyor-example"
+UPLOADS = 8
 MARK_TEXT = "Written by 'conveyor example digits'. Delete the folder freely.\n"
 
 
@@ -20,12 +25,31 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-def digits(folder: Path) -> None:
+@click.argument("place", metavar="DIR|S3URL")
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="A config file, to reach its S3 server.")
+@click.pass_obj
+def digits(session: Session, place: str, file: Path | None) -> None:
     """1,797 handwritten digits (8x8 PNG) in class folders, and five bad files to show what quarantine is."""
-    num = write_digits(folder)
-    click.echo(f"{num} files in {folder}", err=True)
-    click.echo(str(folder))
+    if place.startswith("s3://"):
+        # From the bucket's root: below the prefix lies nothing but the example, not even a note of the store's.
+        bucket, _, prefix = place.removeprefix("s3://").partition("/")
+        store = open_store(f"s3://{bucket}", read_config(session.graph, file).store)
+        num = upload_digits(store, prefix.strip("/"))
+    else:
+        num = write_digits(Path(place))
+    click.echo(f"{num} files in {place}", err=True)
+    click.echo(place)
+
+
+def upload_digits(bucket: Store, prefix: str) -> int:
+    """Write the example below a bucket's prefix; what is there already stays as it is. Returns the number of files."""
+    below = f"{prefix}/" if prefix else ""
+    there = {info.key for info in bucket.list(below)}
+    files = {below + name: data for name, data in digit_files()}
+    missing = [item for item in files.items() if item[0] not in there]
+    with ThreadPoolExecutor(UPLOADS) as pool:
+        list(pool.map(lambda item: bucket.put(*item), missing))
+    return len(files)
 
 
 def write_digits(folder: Path) -> int:
