@@ -3,9 +3,11 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -13,13 +15,20 @@ import click
 from components.common.canonical import canonical_json
 from components.common.config import load_config, parse_override
 from components.common.errors import InputError
+from components.common.failed import telling_failure
 from components.common.failures import graceful, leave, report_failure
+from components.common.given import given as given_to
 from components.common.progress import make_reporter
 from components.common.refs import Ref, parse_ref
-from components.common.runs import check_run_id, output_of
+from components.common.runs import check_run_id, output_of, read_pointer, this_job
 from components.common.sections import RootBase, known_steps, root_model
 from components.common.step import Outcome, StepInputs, execute
 from components.common.store import Store
+from components.common.wait import run_of_settings, wait_for_step, wait_for_store
+
+NAMESPACE = "CONVEYOR_NAMESPACE"
+STORE = "store"
+WAIT_DEADLINE_S = 86400.0
 
 
 def main(package: str, argv: Sequence[str] | None = None) -> None:
@@ -65,6 +74,24 @@ def make_command(name: str, package: str, default_inputs: dict[str, str] | None 
         metavar="NAME=FILE|run:STEP",
         help="A reference: a JSON file, or what a step of the run produced.",
     )
+    @click.option(
+        "--run-prefix",
+        metavar="PREFIX",
+        help="Instead of --run: PREFIX and a digest of settings and code, so that equal ones find the same run.",
+    )
+    @click.option(
+        "--wait-for",
+        metavar=f"STEP|{STORE}",
+        help="Only wait until this step has a result in the run, or until the store answers; then end.",
+    )
+    @click.option(
+        "--deadline",
+        type=click.FloatRange(min=0),
+        default=WAIT_DEADLINE_S,
+        show_default=True,
+        metavar="SECONDS",
+        help="Of waiting for a step.",
+    )
     @click.option("--output", type=click.Path(path_type=Path), help="Write the resulting reference here too.")
     @click.option("--quiet", is_flag=True, help="Only warnings and errors.")
     @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")  # read by main()
@@ -75,6 +102,9 @@ def make_command(name: str, package: str, default_inputs: dict[str, str] | None 
         text: str | None,
         settings: tuple[str, ...],
         inputs: tuple[str, ...],
+        run_prefix: str | None,
+        wait_for: str | None,
+        deadline: float,
         output: Path | None,
         quiet: bool,
     ) -> None:
@@ -83,7 +113,17 @@ def make_command(name: str, package: str, default_inputs: dict[str, str] | None 
         overrides = [parse_override(setting) for setting in settings]
         if store is not None:
             overrides.append(parse_override(f"store.url={json.dumps(store)}", option="--store"))
-        config = load_config(root_model(known_steps(package)), file, overrides, text=text)
+        packages = known_steps(package)
+        config = load_config(root_model(packages), file, overrides, text=text)
+        if run_prefix is not None:
+            if run_id is not None:
+                raise InputError(
+                    "a run is named twice", found="--run and --run-prefix", todo="give one of the two"
+                )
+            run_id = run_of_settings(run_prefix, config, packages, os.environ.get(NAMESPACE, ""))
+        if wait_for is not None:
+            wait(name, wait_for, config, run_id, deadline_s=deadline, quiet=quiet)
+            return
         chosen = default_inputs or {}
         given = dict(_split_input(value) for value in inputs)
         sources = {field: f"run:{step}" for field, step in chosen.items()} | given
@@ -112,16 +152,56 @@ def run_step(
     store = config.store.open()
     store.check()
     program = import_module(f"{package}.run")
-    inputs = read_inputs(program.Inputs, sources, store, run_id)
-    outcome = execute(program, config.section(name), inputs, store, reporter, run_id=run_id)
+    with telling_failure(store, run_id, name) if run_id is not None else nullcontext():
+        used = jobs_of(sources, store, run_id)
+        inputs = read_inputs(program.Inputs, sources, store, run_id)
+        outcome = execute(program, config.section(name), inputs, store, reporter, run_id=run_id, used=used)
     reporter.info(f"{name}: {outcome.state}", seconds=round(outcome.seconds, 1), key=outcome.key[:12])
     return outcome
 
 
+def wait(
+    name: str, upstream: str, config: RootBase, run_id: str | None, *, deadline_s: float, quiet: bool = False
+) -> None:
+    """What an init container does: return when the step can start from what `upstream` left (or `store` answers).
+
+    A failure to come is told to whoever waits for this step in turn.
+    """
+    reporter = make_reporter(quiet=quiet)
+    store = config.store.open()
+    wait_for_store(store, reporter)
+    if upstream == STORE:
+        return
+    if run_id is None:
+        raise InputError(
+            "waiting for a step needs a run", where=f"--wait-for {upstream}", todo="add --run ID"
+        )
+    with telling_failure(store, run_id, name):
+        wait_for_step(store, run_id, name, upstream, reporter, deadline_s=deadline_s)
+
+
+def jobs_of(sources: Mapping[str, str], store: Store, run_id: str | None) -> dict[str, str]:
+    """Step → the Job that made what the run has of it, for each source `run:STEP`."""
+    if run_id is None or this_job() is None:
+        return {}
+    steps = {source.removeprefix("run:") for source in sources.values() if source.startswith("run:")}
+    pointers = [read_pointer(store, run_id, step) for step in sorted(steps)]
+    return {
+        pointer.step: pointer.job for pointer in pointers if pointer is not None and pointer.job is not None
+    }
+
+
 def read_inputs(
-    kind: type[StepInputs], sources: dict[str, str], store: Store, run_id: str | None
+    kind: type[StepInputs],
+    sources: dict[str, str],
+    store: Store,
+    run_id: str | None,
+    noted: Mapping[str, Ref] = MappingProxyType({}),
 ) -> StepInputs:
-    """Resolve each input. Raises `InputError` for a name that is unknown or missing, or a reference of another kind."""
+    """Resolve each input; what no source is given for may be `noted` in the run.
+
+    Raises `InputError` for a name that is unknown or missing, or a reference of another kind.
+    """
     fields = kind.model_fields
     for field, source in sources.items():
         if field not in fields:
@@ -142,6 +222,8 @@ def read_inputs(
                     found=type(ref).__name__,
                 )
             values[field] = ref
+        elif field in noted:
+            values[field] = noted[field]
         elif info.is_required():
             raise InputError(
                 f"the input {field} is missing",

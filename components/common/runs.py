@@ -1,16 +1,21 @@
 """Runs: `runs/<id>/<step>.json` points to records, so that one step finds what another left."""
 
 import json
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from components.common.canonical import canonical_json
+from components.common.canonical import Json, canonical_json
 from components.common.errors import InputError, StoreError
 from components.common.records import read_record
 from components.common.refs import Ref
 from components.common.store.base import NotFoundError, Store
 
 RUN_ID = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+JOB = "CONVEYOR_JOB"
+"""Names the Kubernetes Job (its uid) that this process belongs to, where several Jobs wait for each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,10 @@ class Pointer:
 
     step: str
     key: str
+    job: str | None = None
+    """The Job that set it."""
+    used: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Step → the Job that had made what was used of it."""
 
 
 def check_run_id(run_id: str) -> str:
@@ -32,9 +41,22 @@ def check_run_id(run_id: str) -> str:
     return run_id
 
 
-def point(store: Store, run_id: str, step: str, key: str) -> None:
-    """Note that `step` of the run is the record `key`. A rerun of the same name points anew."""
-    store.put(f"runs/{run_id}/{step}.json", canonical_json({"version": 1, "step": step, "key": key}))
+def point(
+    store: Store, run_id: str, step: str, key: str, *, used: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Note that `step` of the run is the record `key`. A rerun of the same name points anew.
+
+    In a Kubernetes Job that waits for others, the note says which Job it was and whose results it `used`.
+    """
+    value: dict[str, Json] = {"version": 1, "step": step, "key": key}
+    if job := this_job():
+        value |= {"job": job, "used": dict(used)}
+    store.put(f"runs/{run_id}/{step}.json", canonical_json(value))
+
+
+def this_job() -> str | None:
+    """The Job that this process belongs to, None where nobody said."""
+    return os.environ.get(JOB) or None
 
 
 def read_pointer(store: Store, run_id: str, step: str) -> Pointer | None:
@@ -47,7 +69,12 @@ def read_pointer(store: Store, run_id: str, step: str) -> Pointer | None:
         value = json.loads(data)
         if value["version"] != 1:
             raise KeyError(f"version {value['version']}")
-        return Pointer(step=str(value["step"]), key=str(value["key"]))
+        return Pointer(
+            step=str(value["step"]),
+            key=str(value["key"]),
+            job=value.get("job"),
+            used=dict(value.get("used", {})),
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             "a run's pointer is damaged", where=f"{store.url}/{name}", found=repr(error)

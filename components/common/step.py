@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -89,30 +90,26 @@ def execute(
     reporter: Reporter,
     *,
     run_id: str | None = None,
+    used: Mapping[str, str] = MappingProxyType({}),
     scratch: Path | None = None,
 ) -> Outcome:
     """Return the step's published result, working it out only where there is none yet.
 
     `program` is a module that fulfils `StepProgram`. With a `run_id` the run's pointer is set to the record.
     Safe to call again after a kill at any time, and from several processes at once: outputs are content-addressed and
-    the record is created last, once. `scratch` is where the private folder is made (the system's default if None).
+    the record is created last, once. `used` stands in the pointer to it (`runs.point`). `scratch` is where the private
+    folder is made (the system's default if None).
     """
     started = time.monotonic()
     step: StepProgram = program
-    package = program.__name__.removesuffix(".run")
-    depends_on = step.depends_on(config, inputs, store)
-    code = code_version(package)
-    key = step_key(step.NAME, code, config.key_fields(), inputs.key_fields(), depends_on)
-
-    record = read_record(store, step.NAME, key)
-    if record is not None and not keep(store, record_name(step.NAME, key)):
-        record = None  # A garbage collection took it just now.
+    code, depends_on, key = _identity(program, config, inputs, store)
+    record = _kept_record(step, key, store)
     state: Literal["done", "reused"] = "reused"
     if record is None:
         state = "done"
         record = _work(step, config, inputs, store, reporter, code, key, depends_on, scratch)
     if run_id is not None:
-        runs.point(store, run_id, step.NAME, key)
+        runs.point(store, run_id, step.NAME, key, used=used)
     output = record.output_ref()
     return Outcome(
         step=step.NAME,
@@ -122,6 +119,42 @@ def execute(
         output=output,
         measurements=read_measurements(store, step.NAME, key, output),
     )
+
+
+def find(program: Any, config: StepConfig, inputs: StepInputs, store: Store) -> Outcome | None:
+    """The step's result where it is published already, as `execute` would return it; None where there is work to do."""
+    started = time.monotonic()
+    _, _, key = _identity(program, config, inputs, store)
+    record = _kept_record(program, key, store)
+    if record is None:
+        return None
+    output = record.output_ref()
+    return Outcome(
+        step=program.NAME,
+        key=key,
+        state="reused",
+        seconds=time.monotonic() - started,
+        output=output,
+        measurements=read_measurements(store, program.NAME, key, output),
+    )
+
+
+def _identity(
+    program: Any, config: StepConfig, inputs: StepInputs, store: Store
+) -> tuple[str, dict[str, Json], str]:
+    """Code version, what the result depends on besides, and the key over all of it."""
+    depends_on = program.depends_on(config, inputs, store)
+    code = code_version(program.__name__.removesuffix(".run"))
+    return code, depends_on, step_key(
+        program.NAME, code, config.key_fields(), inputs.key_fields(), depends_on
+    )
+
+
+def _kept_record(program: Any, key: str, store: Store) -> Record | None:
+    record = read_record(store, program.NAME, key)
+    if record is not None and not keep(store, record_name(program.NAME, key)):
+        return None  # A garbage collection took it just now.
+    return record
 
 
 def _work(

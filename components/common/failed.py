@@ -1,0 +1,80 @@
+"""Word of a step that failed, for the Jobs that wait for it (`runs/<id>/<step>.ended.json`, see `ends`).
+
+Only Kubernetes Jobs that wait for each other leave it: on a laptop the same process sees the failure, and a launcher
+sees the Job's.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from components.common.ends import End, forget_end, note_end, read_end
+from components.common.failures import EXIT_INTERRUPTED, error_fields, explain
+from components.common.runs import this_job
+from components.common.store.base import Store
+
+TRIES = "CONVEYOR_TRIES"
+"""How often the Job starts a pod anew after a failure, plus one."""
+GENERATION_OVER = 75  # of a training: another pod's business, and no failure
+RETRIED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a step of a run failed."""
+
+    step: str
+    job: str
+    what: str
+    todo: str | None
+    tries: int
+    """Failures of this Job so far."""
+    final: bool
+    """The Job will not try again."""
+
+
+@contextmanager
+def telling_failure(store: Store, run_id: str, step: str) -> Iterator[None]:
+    """Note a failure of the block, and take back what an earlier Job noted. Does nothing outside such a Job."""
+    job, started = this_job(), time.monotonic()
+    if job is None:
+        yield
+        return
+    forget_others(store, run_id, step, job)
+    try:
+        yield
+    except BaseException as error:
+        explained = explain(error)
+        if explained.exit_code not in (GENERATION_OVER, EXIT_INTERRUPTED):
+            before = read_failure(store, run_id, step)
+            tries = 1 + (before.tries if before is not None and before.job == job else 0)
+            final = explained.exit_code != RETRIED or tries >= int(os.environ.get(TRIES) or 1)
+            fields = {**error_fields(explained), "tries": tries, "final": final}
+            note_end(store, run_id, End(step, "failed", time.monotonic() - started, job, fields))
+        raise
+    forget_end(store, run_id, step)
+
+
+def forget_others(store: Store, run_id: str, step: str, job: str) -> None:
+    """Remove the word of an earlier Job of this step: this one starts over."""
+    before = read_end(store, run_id, step)
+    if before is not None and before.job != job:
+        forget_end(store, run_id, step)
+
+
+def read_failure(store: Store, run_id: str, step: str) -> Failure | None:
+    """The last word of a failure, None where there is none."""
+    end = read_end(store, run_id, step)
+    if end is None or end.state != "failed":
+        return None
+    error = end.error
+    return Failure(
+        step,
+        end.job,
+        str(error.get("what")),
+        error.get("todo"),
+        int(error.get("tries", 1)),
+        bool(error.get("final", True)),
+    )

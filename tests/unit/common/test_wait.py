@@ -1,0 +1,232 @@
+"""Jobs that were applied together: each waits for what it needs, and for nothing that will not come."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.common.canonical import digest_bytes
+from components.common.errors import InputError, StepError, StoreError
+from components.common.failed import TRIES, read_failure, telling_failure
+from components.common.progress import make_reporter
+from components.common.records import Record, publish_record
+from components.common.refs import EvaluationRef
+from components.common.runs import JOB, point
+from components.common.sections import known_steps, root_model
+from components.common.store import Store, open_store
+from components.common.wait import GRACE_S, Clock, run_of_settings, wait_for_step, wait_for_store
+
+DIGEST = digest_bytes(b"x")
+RUN = "nightly"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+class Turns(Clock):
+    """A clock that only waiting moves; `at` happens after so many turns."""
+
+    def __init__(self, at: dict[int, Callable[[], object]] | None = None) -> None:
+        self.time, self.turn, self.at = 0.0, 0, at or {}
+        super().__init__(now=lambda: self.time, sleep=self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.time += seconds
+        self.turn += 1
+        self.at.get(self.turn, lambda: None)()
+
+
+def finish(
+    store: Store,
+    step: str,
+    job: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    used: dict[str, str] | None = None,
+) -> None:
+    """What the Job `job` of `step` leaves in the run."""
+    output = EvaluationRef(tree=DIGEST, model=DIGEST, split="test", num_samples=3, metrics={})
+    publish_record(
+        store,
+        Record(
+            step=step,
+            key="1" * 64,
+            code=DIGEST,
+            config={},
+            inputs={},
+            depends_on={},
+            output=output.to_value(),
+        ),
+    )
+    with monkeypatch.context() as patch:
+        patch.setenv(JOB, job) if job else patch.delenv(JOB, raising=False)
+        point(store, RUN, step, "1" * 64, used=used or {})
+
+
+def fail(
+    store: Store, step: str, job: str, error: Exception, monkeypatch: pytest.MonkeyPatch, tries: int = 1
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv(JOB, job)
+        patch.setenv(TRIES, str(tries))
+        with pytest.raises(type(error)), telling_failure(store, RUN, step):
+            raise error
+
+
+def wait(store: Store, clock: Clock, upstream: str = "preprocess", deadline_s: float = 3600) -> None:
+    wait_for_step(
+        store, RUN, "train", upstream, make_reporter(quiet=True), deadline_s=deadline_s, clock=clock
+    )
+
+
+def test_it_ends_when_the_result_is_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Turns({3: lambda: finish(store, "preprocess", "p1", monkeypatch)})
+    monkeypatch.setenv(JOB, "t1")
+    wait(store, clock)
+    assert clock.turn == 3
+
+
+def test_a_pointer_to_a_record_that_was_collected_is_no_result(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point(store, RUN, "preprocess", "2" * 64)
+    clock = Turns({2: lambda: finish(store, "preprocess", None, monkeypatch)})
+    wait(store, clock)
+    assert clock.turn == 2
+
+
+def test_applied_again_it_waits_for_the_new_job_of_the_step_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would start from the old images, while the new ingest lists the new ones."""
+    finish(store, "preprocess", "p1", monkeypatch)
+    finish(store, "train", "t1", monkeypatch, used={"preprocess": "p1"})
+    monkeypatch.setenv(JOB, "t2")
+    clock = Turns({4: lambda: finish(store, "preprocess", "p2", monkeypatch)})
+    wait(store, clock)
+    assert clock.turn == 4
+
+
+def test_another_pod_of_the_same_job_goes_on_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(store, "preprocess", "p1", monkeypatch)
+    finish(store, "train", "t1", monkeypatch, used={"preprocess": "p1"})
+    monkeypatch.setenv(JOB, "t1")
+    clock = Turns()
+    wait(store, clock)
+    assert clock.turn == 0
+
+
+def test_a_job_that_failed_and_is_applied_again_takes_the_result_that_is_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The finished Job of the step before does not run again, so nothing newer will come."""
+    finish(store, "preprocess", "p0", monkeypatch)
+    finish(store, "train", "t0", monkeypatch, used={"preprocess": "p0"})
+    finish(store, "preprocess", "p1", monkeypatch)
+    fail(store, "train", "t1", StepError("no memory"), monkeypatch)
+    monkeypatch.setenv(JOB, "t2")
+    clock = Turns()
+    wait(store, clock)
+    assert clock.turn == 0
+    assert read_failure(store, RUN, "train") is None, "the new Job has taken the old word back"
+
+
+def test_a_failure_for_good_ends_the_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(JOB, "t1")
+    error = InputError("the source holds no images", todo="check the path")
+    clock = Turns({2: lambda: fail(store, "preprocess", "p1", error, monkeypatch, tries=4)})
+    with pytest.raises(InputError, match="preprocess failed for good") as caught:
+        wait(store, clock)
+    assert clock.turn == 2
+    assert caught.value.found == "the source holds no images"
+    assert caught.value.todo == "check the path"
+
+
+def test_a_failure_that_is_tried_again_does_not(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(JOB, "t1")
+
+    def once_more() -> None:
+        fail(store, "preprocess", "p1", StepError("the disk is full"), monkeypatch, tries=3)
+
+    clock = Turns({1: once_more, 2: once_more, 3: lambda: finish(store, "preprocess", "p1", monkeypatch)})
+    wait(store, clock)
+    assert clock.turn == 3
+    once_more()
+    failure = read_failure(store, RUN, "preprocess")
+    assert failure is not None
+    assert (failure.tries, failure.final) == (3, True)
+
+
+def test_the_word_of_an_earlier_job_gets_time_to_be_taken_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(store, "preprocess", "p1", InputError("wrong"), monkeypatch)
+    monkeypatch.setenv(JOB, "t2")
+
+    def start_over() -> None:
+        with monkeypatch.context() as patch:
+            patch.setenv(JOB, "p2")
+            with telling_failure(store, RUN, "preprocess"):
+                finish(store, "preprocess", "p2", monkeypatch)
+
+    wait(store, Turns({5: start_over}))
+    fail(store, "preprocess", "p3", InputError("wrong"), monkeypatch)
+    store.delete(f"runs/{RUN}/preprocess.json")
+    clock = Turns()
+    with pytest.raises(InputError, match="for good"):
+        wait(store, clock)
+    assert clock.time >= GRACE_S, "nobody took it back: it holds"
+
+
+def test_interruptions_and_another_pods_death_are_no_failures(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class GenerationOverError(StepError):
+        exit_code = 75
+
+    fail(store, "preprocess", "p1", GenerationOverError("rank 1 died"), monkeypatch)
+    assert read_failure(store, RUN, "preprocess") is None
+
+
+def test_outside_such_jobs_nothing_is_noted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(JOB, raising=False)
+    with pytest.raises(StepError), telling_failure(store, RUN, "train"):
+        raise StepError("x")
+    assert list(store.list("runs/")) == []
+
+
+def test_the_deadline_says_what_to_look_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(JOB, "t2")
+    with pytest.raises(InputError, match="waited 60 s for preprocess") as caught:
+        wait(store, Turns(), deadline_s=60)
+    assert "kubectl describe" in str(caught.value)
+    finish(store, "preprocess", "p1", monkeypatch)
+    finish(store, "train", "t1", monkeypatch, used={"preprocess": "p1"})
+    with pytest.raises(InputError, match="waited 60 s") as caught:
+        wait(store, Turns(), deadline_s=60)
+    assert "delete the finished Job of preprocess too" in str(caught.value)
+
+
+def test_the_store_may_come_later_than_the_step(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    store = open_store(str(blocked / "store"))
+    wait_for_store(store, make_reporter(quiet=True), clock=Turns({2: blocked.unlink}))
+    blocked_again = tmp_path / "other"
+    blocked_again.write_text("in the way")
+    with pytest.raises((StoreError, StepError, InputError)):
+        wait_for_store(open_store(str(blocked_again / "s")), make_reporter(quiet=True), clock=Turns())
+
+
+def test_a_run_is_named_by_settings_code_and_namespace() -> None:
+    packages = known_steps("components.ingest")
+    model = root_model(packages)
+    plain = run_of_settings("digits", model(), packages)
+    assert plain.startswith("digits-")
+    assert plain == run_of_settings("digits", model(), packages)
+    changed = model.model_validate({"train": {"epochs": 3}})
+    assert plain != run_of_settings("digits", changed, packages)
+    assert plain != run_of_settings("digits", model(), packages, "another-namespace")
+    elsewhere = model.model_validate({"kubernetes": {"priority_class": "low"}})
+    assert plain == run_of_settings("digits", elsewhere, packages), "how it is run makes no other run"
