@@ -145,8 +145,10 @@ def _identity(
     """Code version, what the result depends on besides, and the key over all of it."""
     depends_on = program.depends_on(config, inputs, store)
     code = code_version(program.__name__.removesuffix(".run"))
-    return code, depends_on, step_key(
-        program.NAME, code, config.key_fields(), inputs.key_fields(), depends_on
+    return (
+        code,
+        depends_on,
+        step_key(program.NAME, code, config.key_fields(), inputs.key_fields(), depends_on),
     )
 
 
