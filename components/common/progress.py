@@ -200,7 +200,9 @@ class LineReporter(Reporter):
         self._stream = stream
 
     def _print(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        # In one piece, since several threads may have something to say.
+        self._stream.write(text + "\n")
+        self._stream.flush()
 
     def info(self, message: str, **fields: Json) -> None:
         self._print(message + _format_fields(fields))
@@ -239,7 +241,8 @@ class JsonReporter(Reporter):
         except ValueError:
             # A loss that became infinite must not break whoever reads the log.
             text = json.dumps({name: _finite(value) for name, value in whole.items()}, default=str)
-        print(text, file=self._stream, flush=True)
+        self._stream.write(text + "\n")
+        self._stream.flush()
 
     def info(self, message: str, **fields: Json) -> None:
         self._print("info", message, fields)

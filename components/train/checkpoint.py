@@ -43,6 +43,11 @@ def list_checkpoints(store: Store, key: str) -> list[str]:
     return sorted(names, key=_step_of, reverse=True)
 
 
+def newest_step(store: Store, key: str) -> int:
+    """Step of the newest pointer, -1 where there is none; nothing is checked."""
+    return max((_step_of(name) for name in list_checkpoints(store, key)), default=-1)
+
+
 def newest_valid(store: Store, blobs: Blobs, key: str, warn: Callable[[str], None]) -> Checkpoint | None:
     """The newest checkpoint of which every byte is there and has its digest; `warn` hears of each that is not."""
     for name in list_checkpoints(store, key):

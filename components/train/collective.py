@@ -19,6 +19,8 @@ class Collective(ABC):
     """One rank's place among all. Every rank makes the same calls in the same order, with tensors of equal shape."""
 
     rank: int
+    local_rank: int
+    """Among the ranks of this machine: which of its GPUs is this one's."""
     world_size: int
 
     @abstractmethod
@@ -49,7 +51,7 @@ class Collective(ABC):
 class Inline(Collective):
     """One process alone."""
 
-    rank = 0
+    rank = local_rank = 0
     world_size = 1
 
     def all_reduce_sum_(self, tensor: "Tensor") -> None:
@@ -78,6 +80,7 @@ def join(engine: Engine) -> Iterator[Collective]:
 
         collective = Ddp(
             rank=int(os.environ["CONVEYOR_RANK"]),
+            local_rank=int(os.environ["CONVEYOR_LOCAL_RANK"]),
             world_size=int(os.environ["CONVEYOR_WORLD_SIZE"]),
             init_method=os.environ["CONVEYOR_INIT_METHOD"],
         )

@@ -38,11 +38,12 @@ def train(
     inputs = {"shards": shards}
     run_component(
         "components.train",
-        run or job,
+        run,
         store,
         config,
         settings,
         inputs=inputs,
+        job=job,
         reference=reference,
         metrics=metrics,
     )

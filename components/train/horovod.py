@@ -11,7 +11,7 @@ class Horovod(Collective):
 
     def __init__(self) -> None:
         hvd.init()
-        self.rank, self.world_size = hvd.rank(), hvd.size()
+        self.rank, self.local_rank, self.world_size = hvd.rank(), hvd.local_rank(), hvd.size()
 
     def all_reduce_sum_(self, tensor: Tensor) -> None:
         # One name per size: Horovod caches a name's shape and warns when it changes.

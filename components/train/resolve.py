@@ -22,12 +22,18 @@ class Machine(StepConfig):
     gpus: int
     horovod: bool
     dali: bool
+    pods: int = 1
+    """So many machines like this one train together."""
+    min_pods: int = 1
+    """So many go on without the others; `pods` where all are needed."""
 
 
 class Placement(StepConfig):
     """Where and by what it is done, as far as numbers depend on it."""
 
     world_size: int
+    min_world_size: int
+    """Smaller than `world_size` where training is elastic: it goes on with so many."""
     engine: Engine
     device: Literal["cpu", "cuda"]
     backend: Literal["dali", "dali-gpu", "torchvision"]
@@ -103,27 +109,51 @@ def choose_placement(config: TrainConfig, shards: ShardsRef, machine: Machine) -
         )
     pixels = shards.splits.get("train", 0) * shards.image_size**2
     workers = config.workers
-    if workers is None:
+    if machine.pods > 1:
+        workers = _workers_of_pods(config, machine, device)
+    elif workers is None:
         if config.engine == "inline":
             workers = 1
         elif device == "cuda":
             workers = machine.gpus
         else:
             workers = 2 if machine.cores >= 2 and pixels > TINY_PIXELS else 1
-    if device == "cuda" and workers > machine.gpus:
+    if device == "cuda" and workers > machine.gpus * machine.pods:
         raise InputError(
             "there are more workers than GPUs",
             where="train.workers",
-            expected=f"at most {machine.gpus}",
+            expected=f"at most {machine.gpus * machine.pods}",
             found=str(workers),
         )
     return Placement(
         world_size=workers,
+        min_world_size=workers // machine.pods * machine.min_pods,
         engine=_engine(config, workers, machine),
         device=device,
         backend=_backend(config, device, machine),
         threads=config.threads or _threads(config, shards, machine, workers, device),
     )
+
+
+def _workers_of_pods(config: TrainConfig, machine: Machine, device: str) -> int:
+    """As many in each pod; one, or one for each of its GPUs, where the settings leave it open."""
+    if config.engine == "inline":
+        raise InputError(
+            "engine: inline trains in one process, and there are several pods",
+            where="train.engine",
+            found=f"inline, {machine.pods} pods",
+            todo="unset train.engine, or train in one pod",
+        )
+    workers = config.workers or machine.pods * (machine.gpus if device == "cuda" else 1)
+    if workers % machine.pods:
+        raise InputError(
+            "the workers cannot be dealt out evenly among the pods",
+            where="train.workers",
+            expected=f"a multiple of {machine.pods}, the number of pods",
+            found=str(workers),
+            todo="unset train.workers for one worker (or one for each GPU) in each pod",
+        )
+    return workers
 
 
 def _threads(config: TrainConfig, shards: ShardsRef, machine: Machine, workers: int, device: str) -> int:
@@ -133,7 +163,7 @@ def _threads(config: TrainConfig, shards: ShardsRef, machine: Machine, workers: 
         config.model or _model(num_images, shards.image_size, device == "cuda")
     ) == "lenet" and device == "cpu":
         return 1
-    return min(MAX_THREADS, max(1, machine.cores // workers))
+    return min(MAX_THREADS, max(1, machine.cores * machine.pods // workers))
 
 
 def _engine(config: TrainConfig, workers: int, machine: Machine) -> Engine:

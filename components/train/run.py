@@ -1,5 +1,6 @@
 """The training step: shards → model."""
 
+import json
 import os
 import platform
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from components.common.canonical import Json
 from components.common.machine import package_version
+from components.common.records import read_record
 from components.common.refs import ModelRef, ShardsRef
 from components.common.step import StepContext, StepInputs
 from components.common.store.base import Store
@@ -16,6 +18,8 @@ from components.train.job import Job
 from components.train.launch import train_in_workers
 from components.train.machine import dali_version, this_machine
 from components.train.monitor import Monitor
+from components.train.pods.environment import this_pod
+from components.train.pods.train import Task, train_across_pods
 from components.train.resolve import ResolvedTrainConfig, resolve
 
 NAME = "train"
@@ -62,8 +66,17 @@ def run(config: TrainConfig, inputs: Inputs, context: StepContext) -> ModelRef:
         resume=None,
     )
     monitor = Monitor(context.reporter, resolved.recipe)
+    pods = this_pod()
     if resolved.placement.engine == "inline":
         model = _train_inline(job, context, monitor)
+    elif pods is not None:
+        task = Task(
+            config=config,
+            inputs=inputs.model_dump(mode="json"),
+            job=job,
+            published=lambda: _published(context),
+        )
+        model = train_across_pods(task, context, monitor, pods, max_restarts=config.max_restarts)
     else:
         model = train_in_workers(job, context, monitor, max_restarts=config.max_restarts)
     done = monitor.done or {}
@@ -82,6 +95,12 @@ def run(config: TrainConfig, inputs: Inputs, context: StepContext) -> ModelRef:
         seconds=done.get("train_seconds"),
     )
     return model
+
+
+def _published(context: StepContext) -> ModelRef | None:
+    """What another pod of this training published meanwhile."""
+    record = read_record(context.store, NAME, context.key)
+    return ModelRef.model_validate_json(json.dumps(record.output)) if record is not None else None
 
 
 def _train_inline(job: Job, context: StepContext, monitor: Monitor) -> ModelRef:

@@ -37,7 +37,7 @@ TRACE = "CONVEYOR_TRACE_SAMPLES"
 def train(job: Job, collective: Collective, store: Store, emit: Emit, scratch: Path) -> ModelRef | None:
     """Train to the end and save the model; rank 0 returns its reference, the others None."""
     placement = job.resolved.placement
-    device = f"cuda:{collective.rank}" if placement.device == "cuda" else "cpu"
+    device = f"cuda:{collective.local_rank}" if placement.device == "cuda" else "cpu"
     with deterministic(threads=placement.threads, device=placement.device):
         if placement.device == "cuda":
             _check_cuda()

@@ -41,7 +41,7 @@ def test_small_sets_train_small_and_long_large_ones_short() -> None:
     assert digits.recipe.epochs == 29
     assert digits.recipe.keep == "last"
     assert digits.placement == Placement(
-        world_size=1, engine="inline", device="cpu", backend="dali", threads=1
+        world_size=1, min_world_size=1, engine="inline", device="cpu", backend="dali", threads=1
     )
     large = resolve(TrainConfig(), shards(56_000, 28), TWO_CORES)
     assert (large.recipe.model, large.recipe.epochs, large.recipe.batch_size) == ("lenet", 10, 128)
