@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.common.errors import InputError
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as the number that YAML 1.2, and whoever writes it, takes it for; PyYAML wants 1.0e-4."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: list(found) for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
+)
 
 
 class NotInKey:
@@ -66,7 +79,7 @@ def parse_override(text: str, *, option: str = "--set") -> Override:
             found=repr(text),
         )
     try:
-        parsed = yaml.safe_load(value) if value.strip() else ""
+        parsed = yaml.load(value, Loader=_Loader) if value.strip() else ""  # noqa: S506 - a safe one
     except yaml.YAMLError as error:
         raise InputError(
             "the value of a setting is not YAML", where=f"{option} {text}", found=str(error).splitlines()[0]
@@ -136,8 +149,8 @@ def _read(path: Path) -> str:
 
 def _parse(text: str, source: str) -> tuple[yaml.Node | None, dict[str, Any]]:
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source

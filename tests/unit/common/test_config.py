@@ -52,6 +52,13 @@ def test_lists_become_tuples_and_ints_become_floats_where_the_field_says_so() ->
     assert config.inner.names == ("x", "y")
 
 
+@pytest.mark.parametrize("text", ["1e-05", "1e-5", "1.e-5", "+1E-5", "1.0e-05", "0.00001"])
+def test_numbers_with_an_exponent_are_numbers(text: str) -> None:
+    """YAML 1.2's, and what Helm and other Go programs write; PyYAML alone takes 1e-05 for a word."""
+    assert load_config(Sample, text=f"inner: {{rate: {text}}}").inner.rate == 1e-5
+    assert parse_override(f"rate={text}").value == 1e-5
+
+
 def test_a_group_with_nothing_below_it_is_its_defaults() -> None:
     assert load_config(Sample, text="inner:\n  # rate: 3\nextra:\n") == Sample()
 
