@@ -8,13 +8,13 @@ from pipelines.result import Run
 
 
 class Policy:
-    """This one lets every run go to its end."""
+    """Lets every run go to its end."""
 
-    def inputs(self, step: Step, run: Run) -> Mapping[str, Ref]:  # noqa: ARG002
+    def inputs(self, step: Step, run: Run) -> Mapping[str, Ref]:
         """Inputs of `step` that no edge of the graph fills."""
         return {}
 
-    def goes_on(self, step: Step, run: Run) -> bool:  # noqa: ARG002
+    def goes_on(self, step: Step, run: Run) -> bool:
         """Asked after each step, which is in `run.outcomes` already; may rename the run. False ends it there."""
         return True
 

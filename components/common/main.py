@@ -154,7 +154,12 @@ def run_step(
     program = import_module(f"{package}.run")
     with telling_failure(store, run_id, name) if run_id is not None else nullcontext():
         used = jobs_of(sources, store, run_id)
-        inputs = read_inputs(program.Inputs, sources, store, run_id)
+        noted = (
+            given_to(store, run_id, name)
+            if run_id and set(program.Inputs.model_fields) - set(sources)
+            else {}
+        )
+        inputs = read_inputs(program.Inputs, sources, store, run_id, noted)
         outcome = execute(program, config.section(name), inputs, store, reporter, run_id=run_id, used=used)
     reporter.info(f"{name}: {outcome.state}", seconds=round(outcome.seconds, 1), key=outcome.key[:12])
     return outcome
