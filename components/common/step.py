@@ -82,6 +82,55 @@ class Outcome:
     measurements: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A step's work before it is done: the key of its record, and what the key was made from besides the settings."""
+
+    code: str
+    key: str
+    depends_on: dict[str, Json]
+
+
+def make_plan(program: Any, config: StepConfig, inputs: StepInputs, store: Store) -> Plan:
+    """Compute the key, under this process's environment; a launcher sets it as the step's pod will have it."""
+    step: StepProgram = program
+    depends_on = step.depends_on(config, inputs, store)
+    code = code_version(program.__name__.removesuffix(".run"))
+    key = step_key(step.NAME, code, config.key_fields(), inputs.key_fields(), depends_on)
+    return Plan(code, key, depends_on)
+
+
+def find_record(store: Store, step: str, key: str) -> Record | None:
+    """The published record, protected from a garbage collection that runs now; None where there is none."""
+    record = read_record(store, step, key)
+    if record is not None and not keep(store, record_name(step, key)):
+        return None  # It was taken just now.
+    return record
+
+
+def make_outcome(
+    store: Store,
+    record: Record,
+    state: Literal["done", "reused"],
+    *,
+    started: float,
+    run_id: str | None = None,
+    used: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
+    """Point the run to the record, and say how the step ended. `started` is of `time.monotonic()`."""
+    if run_id is not None:
+        runs.point(store, run_id, record.step, record.key, used=used)
+    output = record.output_ref()
+    return Outcome(
+        step=record.step,
+        key=record.key,
+        state=state,
+        seconds=time.monotonic() - started,
+        output=output,
+        measurements=read_measurements(store, record.step, record.key, output),
+    )
+
+
 def execute(
     program: Any,
     config: StepConfig,
@@ -102,61 +151,20 @@ def execute(
     """
     started = time.monotonic()
     step: StepProgram = program
-    code, depends_on, key = _identity(program, config, inputs, store)
-    record = _kept_record(step, key, store)
+    plan = make_plan(program, config, inputs, store)
+    record = find_record(store, step.NAME, plan.key)
     state: Literal["done", "reused"] = "reused"
     if record is None:
         state = "done"
-        record = _work(step, config, inputs, store, reporter, code, key, depends_on, scratch)
-    if run_id is not None:
-        runs.point(store, run_id, step.NAME, key, used=used)
-    output = record.output_ref()
-    return Outcome(
-        step=step.NAME,
-        key=key,
-        state=state,
-        seconds=time.monotonic() - started,
-        output=output,
-        measurements=read_measurements(store, step.NAME, key, output),
-    )
+        record = _work(step, config, inputs, store, reporter, plan, scratch)
+    return make_outcome(store, record, state, started=started, run_id=run_id, used=used)
 
 
 def find(program: Any, config: StepConfig, inputs: StepInputs, store: Store) -> Outcome | None:
     """The step's result where it is published already, as `execute` would return it; None where there is work to do."""
     started = time.monotonic()
-    _, _, key = _identity(program, config, inputs, store)
-    record = _kept_record(program, key, store)
-    if record is None:
-        return None
-    output = record.output_ref()
-    return Outcome(
-        step=program.NAME,
-        key=key,
-        state="reused",
-        seconds=time.monotonic() - started,
-        output=output,
-        measurements=read_measurements(store, program.NAME, key, output),
-    )
-
-
-def _identity(
-    program: Any, config: StepConfig, inputs: StepInputs, store: Store
-) -> tuple[str, dict[str, Json], str]:
-    """Code version, what the result depends on besides, and the key over all of it."""
-    depends_on = program.depends_on(config, inputs, store)
-    code = code_version(program.__name__.removesuffix(".run"))
-    return (
-        code,
-        depends_on,
-        step_key(program.NAME, code, config.key_fields(), inputs.key_fields(), depends_on),
-    )
-
-
-def _kept_record(program: Any, key: str, store: Store) -> Record | None:
-    record = read_record(store, program.NAME, key)
-    if record is not None and not keep(store, record_name(program.NAME, key)):
-        return None  # A garbage collection took it just now.
-    return record
+    record = find_record(store, program.NAME, make_plan(program, config, inputs, store).key)
+    return make_outcome(store, record, "reused", started=started) if record is not None else None
 
 
 def _work(
@@ -165,30 +173,28 @@ def _work(
     inputs: StepInputs,
     store: Store,
     reporter: Reporter,
-    code: str,
-    key: str,
-    depends_on: dict[str, Json],
+    plan: Plan,
     scratch: Path | None,
 ) -> Record:
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix=f"conveyor-{step.NAME}-", dir=scratch))
     try:
-        context = StepContext(store, Blobs(store), key, reporter, folder)
+        context = StepContext(store, Blobs(store), plan.key, reporter, folder)
         output = step.run(config, inputs, context)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     # Measurements first: once the record stands, everything that belongs to it stands.
     seconds = round(time.monotonic() - started, 3)
-    write_measurements(store, step.NAME, key, output, {"seconds": seconds, **context.measure})
+    write_measurements(store, step.NAME, plan.key, output, {"seconds": seconds, **context.measure})
     return publish_record(
         store,
         Record(
             step=step.NAME,
-            key=key,
-            code=code,
+            key=plan.key,
+            code=plan.code,
             config=config.key_fields(),
             inputs=inputs.key_fields(),
-            depends_on=dict(depends_on),
+            depends_on=dict(plan.depends_on),
             output=output.to_value(),
         ),
     )
