@@ -5,7 +5,9 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,10 +16,12 @@ from typing import Any, Protocol
 from components.common.blobs import Blobs
 from components.common.canonical import canonical_json
 from components.common.config import Override, load_config
-from components.common.failures import graceful, report_failure
+from components.common.ends import End, note_end
+from components.common.errors import InputError
+from components.common.failures import error_fields, explain, graceful, report_failure
 from components.common.main import run_step, write_file
 from components.common.refs import CompressedRef
-from components.common.sections import known_steps, root_model
+from components.common.sections import RootBase, known_steps, root_model
 from components.common.step import Outcome
 from components.common.store import open_store
 from components.common.trees import Tree
@@ -65,6 +69,10 @@ class Finished:
         return self.blobs.read(Tree.read(self.blobs, self.outcome.output.tree)[name].digest)
 
 
+Runner = Callable[..., Outcome]
+"""`run_step`, or what runs the step elsewhere with the same arguments (training in several pods)."""
+
+
 def run_component(
     package: str,
     run: str,
@@ -72,51 +80,67 @@ def run_component(
     config: str = "",
     settings: Mapping[str, object] | None = None,
     *,
+    job: str = "",
     inputs: Mapping[str, Artifact] | None = None,
     reference: Artifact,
     metrics: Metrics | None = None,
+    runner: Runner = run_step,
 ) -> Finished:
     """Run the step in `package`; its result's reference goes to the artifact `reference`, its figures to `metrics`.
 
-    `settings` holds the parameters of a form by the key that they set; "" and 0 mean "not filled in". Exits with the
-    step's status after printing one clear error (the only place where the cause of a failed task can be read is its
-    log).
+    `run` is the run's name, empty for Kubeflow's own, `job`. `settings` holds the parameters of a form by the key that
+    they set; "" and 0 mean "not filled in". Exits with the step's status after printing one clear error. How the step
+    ended is noted in the run as well, for the task that reports at its end: Kubeflow tells that one nothing but "failed".
     """
+    name = package.rpartition(".")[2]
+    run_id, started = as_run_id(run or job), time.monotonic()
     try:
         with graceful():
-            return _run(package, run, store, config, settings or {}, inputs or {}, reference, metrics)
+            whole = effective_config(package, store, config, settings or {})
+            import_module(f"{package}.run")
+            sources = {field: artifact.path for field, artifact in (inputs or {}).items()}
+            outcome = runner(name, package, whole, sources, run_id=run_id)
+            opened = whole.store.open()
+            note_end(opened, run_id, End(name, outcome.state, outcome.seconds, job))
+            _hand_over(outcome, reference, metrics)
+            return Finished(outcome, Blobs(opened))
     except BaseException as error:  # noqa: BLE001 - the last stop of everything
+        seconds = time.monotonic() - started
+        end = End(name, "failed", seconds, job, error_fields(explain(error)))
+        _note_failure(package, store, config, run_id, end)
         sys.exit(report_failure(error))
 
 
-def _run(
-    package: str,
-    run: str,
-    store: str,
-    config: str,
-    settings: Mapping[str, object],
-    inputs: Mapping[str, Artifact],
-    reference: Artifact,
-    metrics: Metrics | None,
-) -> Finished:
-    name = package.rpartition(".")[2]
-    filled = {"store.url": store, **settings}
+def effective_config(
+    package: str, store: str, config: str, settings: Mapping[str, object] | None = None
+) -> RootBase:
+    """A form's `config` text, with the fields that are filled in. Raises `InputError`."""
+    filled = {"store.url": store, **(settings or {})}
     overrides = [
         Override(key, value, f"parameter {key}") for key, value in filled.items() if value not in ("", 0)
     ]
-    whole = load_config(root_model(known_steps(package)), None, overrides, text=config)
-    import_module(f"{package}.run")
-    sources = {field: artifact.path for field, artifact in inputs.items()}
-    outcome = run_step(name, package, whole, sources, run_id=as_run_id(run))
+    return load_config(root_model(known_steps(package)), None, overrides, text=config)
+
+
+def _hand_over(outcome: Outcome, reference: Artifact, metrics: Metrics | None) -> None:
     value = outcome.output.to_value()
     write_file(Path(reference.path), canonical_json(value))
     reference.metadata.update(
-        {"step": name, "key": outcome.key, "state": outcome.state, "digest": outcome.output.digest()}
+        {"step": outcome.step, "key": outcome.key, "state": outcome.state, "digest": outcome.output.digest()}
     )
     if metrics is not None:
         for figure, number in figures(value).items():
             metrics.log_metric(figure, number)
-    return Finished(outcome, Blobs(open_store(whole.store.url, whole.store)))
+
+
+def _note_failure(package: str, store: str, config: str, run_id: str, end: End) -> None:
+    # As well as it goes: what is wrong may be the config, or the store itself.
+    with suppress(Exception):
+        try:
+            opened = effective_config(package, store, config).store.open()
+        except InputError:
+            opened = open_store(store)
+        note_end(opened, run_id, end)
 
 
 def as_run_id(text: str) -> str:

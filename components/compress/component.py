@@ -31,5 +31,7 @@ def compress(
     from components.common.kubeflow import log_chosen, run_component
 
     inputs = {"model": model, "shards": shards}
-    done = run_component("components.compress", run or job, store, config, inputs=inputs, reference=reference)
+    done = run_component(
+        "components.compress", run, store, config, inputs=inputs, job=job, reference=reference
+    )
     log_chosen(done, metrics)

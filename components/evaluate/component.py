@@ -36,7 +36,14 @@ def evaluate(
 
     inputs = {"model": model, "shards": shards}
     done = run_component(
-        "components.evaluate", run or job, store, config, inputs=inputs, reference=reference, metrics=metrics
+        "components.evaluate",
+        run,
+        store,
+        config,
+        inputs=inputs,
+        job=job,
+        reference=reference,
+        metrics=metrics,
     )
     write_classification(done, classification)
     write_page(done, "report.html", report)

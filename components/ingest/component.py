@@ -30,5 +30,5 @@ def ingest(
 
     settings = {"ingest.source": source}
     run_component(
-        "components.ingest", run or job, store, config, settings, reference=reference, metrics=metrics
+        "components.ingest", run, store, config, settings, job=job, reference=reference, metrics=metrics
     )

@@ -36,11 +36,12 @@ def preprocess(
     inputs = {"snapshot": snapshot}
     done = run_component(
         "components.preprocess",
-        run or job,
+        run,
         store,
         config,
         settings,
         inputs=inputs,
+        job=job,
         reference=reference,
         metrics=metrics,
     )

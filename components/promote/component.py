@@ -44,5 +44,5 @@ def promote(
         "model": model,
     }
     run_component(
-        "components.promote", run or job, store, config, inputs=inputs, reference=reference, metrics=metrics
+        "components.promote", run, store, config, inputs=inputs, job=job, reference=reference, metrics=metrics
     )

@@ -16,6 +16,7 @@ def train(
     model: str = "",
     epochs: int = 0,
     workers: int = 0,
+    training_pods: int = 0,
     config: str = "",
 ) -> None:
     """Train the network; a restarted pod goes on from its newest checkpoint.
@@ -30,11 +31,17 @@ def train(
         model: The network; empty chooses by the images.
         epochs: Passes over the training images; 0 chooses by the data.
         workers: Training processes in this pod; 0 keeps the config's.
+        training_pods: Pods that train together, launched from this one; 0 keeps the config's.
         config: The whole config file, as YAML.
     """
     from components.common.kubeflow import run_component
 
-    settings = {"train.model": model, "train.epochs": epochs, "train.workers": workers}
+    settings = {
+        "train.model": model,
+        "train.epochs": epochs,
+        "train.workers": workers,
+        "kubernetes.training.pods": training_pods,
+    }
     inputs = {"shards": shards}
     run_component(
         "components.train",

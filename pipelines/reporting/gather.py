@@ -110,7 +110,8 @@ def _step_names(store: Store, run_id: str, outcomes: Mapping[str, Outcome] | Non
     prefix = f"runs/{run_id}/"
     there = {info.key.removeprefix(prefix).removesuffix(".json") for info in store.list(prefix)}
     known = [name for name in GRAPH.names() if name in there]
-    return known + sorted(there - {*known, "result", "report.html"})
+    # Names of steps have no dot: report.html, train.ended.json and the like stand beside their pointers.
+    return known + sorted(name for name in there - {*known, "result"} if "." not in name)
 
 
 def _read_result(store: Store, run_id: str) -> dict[str, Any]:

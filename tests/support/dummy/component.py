@@ -27,5 +27,5 @@ def dummy(
     from components.common.kubeflow import run_component
 
     run_component(
-        "support.dummy", run or job, store, config, inputs={"snapshot": snapshot}, reference=reference
+        "support.dummy", run, store, config, inputs={"snapshot": snapshot}, job=job, reference=reference
     )

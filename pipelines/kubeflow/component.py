@@ -1,0 +1,33 @@
+"""The task that ends a Kubeflow run: its report, whatever became of it."""
+
+from kfp import dsl
+
+from components.common.kubeflow import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def report(
+    status: dsl.PipelineTaskFinalStatus,
+    metrics: dsl.Output[dsl.Metrics],
+    page: dsl.Output[dsl.HTML],
+    store: str,
+    run: str = "",
+    job: str = "",
+    started: str = "",
+    config: str = "",
+) -> None:
+    """Write the run's result and report, and tell who wants to know how it ended.
+
+    Args:
+        status: How the steps ended.
+        metrics: The run's figures, and whether the model was promoted.
+        page: The whole run as one page.
+        store: Where results are kept.
+        run: Name of the run; empty takes `job`.
+        job: Kubeflow's name of the run.
+        started: When Kubeflow made the run.
+        config: The whole config file, as YAML.
+    """
+    from pipelines.kubeflow.ending import end_run
+
+    end_run(status.state, run, store, config, job=job, started=started, metrics=metrics, page=page)

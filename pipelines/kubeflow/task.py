@@ -1,0 +1,119 @@
+"""How one task's pod runs: everything that kfp and kfp-kubernetes can set of `kubernetes` in the config."""
+
+import re
+from typing import Any
+
+from kfp import kubernetes as k8s
+
+from components.cluster.config import KubernetesConfig, Mount, quantity, resources_for
+from components.cluster.names import labels
+from components.cluster.pods import GPU, SECRET_KEYS, USER, placement_env
+
+TRAIN = "train"
+MEMORY = re.compile(r"\d+([KMGTPE]i?)?")  # what kfp accepts; Kubernetes takes more
+
+
+def place(task: Any, step: str, settings: KubernetesConfig) -> None:
+    """Image, environment, credentials, resources, placement, retries and limits of the pod of `step`."""
+    # A step's own key decides what is reused: it sees a source that changed behind the same parameters, Kubeflow's
+    # key (image, command, arguments) does not.
+    task.set_caching_options(False)
+    if settings.retries:
+        # Nodes do get lost. Every step may be repeated: its record is published once.
+        task.set_retry(
+            settings.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s"
+        )
+    task.set_container_image(settings.image)
+    _set_environment(task, step, settings)
+    _set_resources(task, step, settings)
+    _set_volumes(task, step, settings)
+    _set_placement(task, step, settings)
+    k8s.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    if settings.deadline_s is not None:
+        k8s.set_timeout(task, settings.deadline_s)
+
+
+def not_settable(settings: KubernetesConfig) -> list[str]:
+    """Settings that are given and that a Kubeflow step's pod cannot have: names, for a warning."""
+    found = []
+    if settings.priority_class is not None:
+        found.append("priority_class")
+    if settings.queue is not None:
+        found.append("queue")
+    found += [f"affinity.{kind}" for kind in settings.affinity or {} if kind != "nodeAffinity"]
+    found += [f"mounts: {m.name} is mounted read-only" for m in settings.mounts if m.claim and m.read_only]
+    return found
+
+
+def _set_environment(task: Any, step: str, settings: KubernetesConfig) -> None:
+    plain = {
+        "PYTHONUNBUFFERED": "1",
+        "CONVEYOR_LOG_FORMAT": "json",
+        # Training in several pods starts those from the same image.
+        "CONVEYOR_IMAGE": settings.image,
+        **placement_env(settings, step),
+        **settings.env,
+    }
+    for name, value in plain.items():
+        task.set_env_variable(name, value)
+    if settings.secret:
+        keys = {key: name for name, key in SECRET_KEYS.items()}
+        k8s.use_secret_as_env(task, settings.secret, keys, optional=True)
+
+
+def _set_resources(task: Any, step: str, settings: KubernetesConfig) -> None:
+    given = resources_for(settings, step)
+    task.set_cpu_request(str(given.cpu))
+    if given.cpu_limit is not None:
+        task.set_cpu_limit(str(given.cpu_limit))
+    memory = str(given.memory)
+    if not MEMORY.fullmatch(memory):
+        memory = str(round(quantity(memory)))
+    # Both, so that a node never promises what it does not have.
+    task.set_memory_request(memory)
+    task.set_memory_limit(memory)
+    if given.gpus:
+        task.set_accelerator_type(GPU)
+        task.set_accelerator_limit(given.gpus)
+
+
+def _set_volumes(task: Any, step: str, settings: KubernetesConfig) -> None:
+    disk = resources_for(settings, step).disk
+    k8s.empty_dir_mount(task, "tmp", "/tmp", size_limit=disk)  # noqa: S108 - the pod's own
+    if step == TRAIN:
+        k8s.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=settings.shm_size)  # noqa: S108
+    for mount in settings.mounts:
+        _mount(task, mount)
+
+
+def _mount(task: Any, mount: Mount) -> None:
+    if mount.claim is not None:
+        k8s.mount_pvc(task, mount.claim, mount.path)
+    elif mount.secret is not None:
+        k8s.use_secret_as_volume(task, mount.secret, mount.path)
+    else:
+        k8s.use_config_map_as_volume(task, mount.config_map, mount.path)
+
+
+def _set_placement(task: Any, step: str, settings: KubernetesConfig) -> None:
+    k8s.set_image_pull_policy(task, settings.image_pull_policy)
+    if settings.image_pull_secrets:
+        k8s.set_image_pull_secrets(task, list(settings.image_pull_secrets))
+    for name, value in labels(step, step=step, more=settings.labels).items():
+        k8s.add_pod_label(task, name, value)
+    for name, value in settings.annotations.items():
+        k8s.add_pod_annotation(task, name, value)
+    for name, value in settings.node_selector.items():
+        k8s.add_node_selector(task, name, value)
+    for toleration in settings.tolerations:
+        k8s.add_toleration(
+            task,
+            key=toleration.get("key"),
+            operator=toleration.get("operator"),
+            value=toleration.get("value"),
+            effect=toleration.get("effect"),
+            toleration_seconds=toleration.get("tolerationSeconds"),
+        )
+    node_affinity = (settings.affinity or {}).get("nodeAffinity")
+    if node_affinity:
+        k8s.add_node_affinity_json(task, node_affinity)
