@@ -175,6 +175,9 @@ def launcher_job(
         service_account=settings.launcher_service_account,
         token=True,
     )
+    template["spec"]["containers"][0]["env"].append(
+        {"name": "CONVEYOR_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    )
     # What a step failed of was tried often enough by the step's own Job.
     good = (EXIT_INPUT, EXIT_FAILED, EXIT_REFUSED)
     spec: Object = {"backoffLimit": 20, **limits(settings, failed_for_good=good)}
@@ -189,17 +192,18 @@ def config_map(
     content: str,
     settings: KubernetesConfig,
     *,
+    more: Mapping[str, str] | None = None,
     owners: Sequence[Object] = (),
     namespace: str | None = None,
 ) -> Object:
-    """The config file, never to be changed: name it with `names.config_name`."""
+    """The config file, never to be changed: name it with `names.config_name`. `more` are files beside it."""
     marks = labels("config", more=settings.labels)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(name, marks, owners=owners, namespace=namespace),
         "immutable": True,
-        "data": {CONFIG_FILE: content},
+        "data": {**(more or {}), CONFIG_FILE: content},
     }
 
 

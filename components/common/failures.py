@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 GRACE_S = 3.0
+TERMINATION_LOG = Path("/dev/termination-log")
+WORD_BYTES = 700
+"""Of each part of an error that a pod leaves behind: with quotes and escapes, five of them stay below 4096 bytes."""
 
 _SYSTEM_CURES = {
     errno.ENOSPC: ("the disk is full", "free some space (or set TMPDIR to another disk) and run again"),
@@ -67,8 +71,9 @@ def explain(error: BaseException) -> ConveyorError:
 
 
 def print_error(error: ConveyorError, stream: TextIO | None = None) -> None:
-    """On stderr, in red at a terminal, as one JSON line in a container."""
+    """On stderr, in red at a terminal, as one JSON line in a container (and in the pod's termination message)."""
     stream = stream or sys.stderr
+    _leave_word(error)
     if os.environ.get("CONVEYOR_LOG_FORMAT") == "json":
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -87,6 +92,22 @@ def print_error(error: ConveyorError, stream: TextIO | None = None) -> None:
         print(f"{head}{text}", file=stream, flush=True)
         return
     print(f"{head} {text}", file=stream, flush=True)
+
+
+def _leave_word(error: ConveyorError) -> None:
+    """In a pod: what `kubectl describe` and whoever launched it read of how it ended."""
+    if "KUBERNETES_SERVICE_HOST" not in os.environ or not TERMINATION_LOG.is_file():
+        return
+    # The whole message may have 4096 bytes; JSON that was cut is no JSON.
+    fields = {name: _cut(value) for name, value in error_fields(error).items()}
+    with suppress(OSError):
+        TERMINATION_LOG.write_text(json.dumps(fields, ensure_ascii=False))
+
+
+def _cut(value: str | int | None) -> str | int | None:
+    if not isinstance(value, str) or len(value.encode()) <= WORD_BYTES:
+        return value
+    return value.encode()[:WORD_BYTES].decode(errors="ignore") + "…"
 
 
 def error_fields(error: ConveyorError) -> dict[str, str | int | None]:
