@@ -1,0 +1,71 @@
+{{/* Beginning of all names: at most 40 characters, so that what is appended fits. */}}
+{{- define "conveyor.fullname" -}}
+{{- default .Release.Name .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{/* Labels by which pods of one component are found. Arguments: root, component. */}}
+{{- define "conveyor.selector" -}}
+app.kubernetes.io/name: conveyor
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Labels of an object. Arguments: root, component. */}}
+{{- define "conveyor.labels" -}}
+{{ include "conveyor.selector" . }}
+app.kubernetes.io/part-of: conveyor
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+
+{{/* Labels of a pod. Ours win over podLabels, as the policies go by them. Arguments: root, component. */}}
+{{- define "conveyor.podLabels" -}}
+{{- $own := include "conveyor.selector" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/part-of" "conveyor" -}}
+{{- $_ := set $own "sidecar.istio.io/inject" "false" -}}
+{{- toYaml (merge $own .root.Values.podLabels) -}}
+{{- end }}
+
+{{- define "conveyor.image" -}}
+{{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ .tag }}{{- end -}}
+{{- end }}
+
+{{- define "conveyor.stepAccount" -}}
+{{- default (printf "%s-step" (include "conveyor.fullname" .)) .Values.serviceAccounts.step.name -}}
+{{- end }}
+
+{{- define "conveyor.launcherAccount" -}}
+{{- default (printf "%s-launcher" (include "conveyor.fullname" .)) .Values.serviceAccounts.launcher.name -}}
+{{- end }}
+
+{{- define "conveyor.storageAccount" -}}
+{{- default (printf "%s-storage" (include "conveyor.fullname" .)) .Values.serviceAccounts.storage.name -}}
+{{- end }}
+
+{{/* Name of the Secret with the store's credentials; empty with pod identity. */}}
+{{- define "conveyor.secret" -}}
+{{- if .Values.storage.existingSecret -}}
+{{ .Values.storage.existingSecret }}
+{{- else if eq .Values.storage.kind "minio" -}}
+{{ include "conveyor.fullname" . }}-store
+{{- else if not .Values.storage.podIdentity -}}
+{{- fail "storage.kind is external: set storage.existingSecret to a Secret with the keys access-key and secret-key, or storage.podIdentity to true" -}}
+{{- end -}}
+{{- end }}
+
+{{/* "true" where a Job shall make the bucket. */}}
+{{- define "conveyor.makesBucket" -}}
+{{- if kindIs "bool" .Values.storage.bucket.create -}}
+{{- if .Values.storage.bucket.create }}true{{ end -}}
+{{- else if eq .Values.storage.kind "minio" -}}true
+{{- end -}}
+{{- end }}
+
+{{/* TCP port of a store section's server. */}}
+{{- define "conveyor.storePort" -}}
+{{- $endpoint := default "https://aws" .endpoint -}}
+{{- $host := (urlParse $endpoint).host -}}
+{{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" -}}
+{{- default (ternary "80" "443" (hasPrefix "http://" $endpoint)) $port -}}
+{{- end }}
