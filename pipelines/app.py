@@ -19,6 +19,10 @@ COMMANDS = {
         "pipelines.commands.run:run",
         "Run the whole pipeline on this machine; a rerun goes on where it stopped.",
     ),
+    "retrain": (
+        "pipelines.commands.retrain:retrain",
+        "Train again from the newest data where something changed, and promote only what wins.",
+    ),
     "step": ("pipelines.commands.step:step", "Run one step, as its container does."),
     "config": ("pipelines.commands.config:config", "Print the effective settings, or their JSON Schema."),
     "predict": ("pipelines.predict:command", "Label new images with a promoted model."),

@@ -25,6 +25,10 @@ class Run:
     cause: BaseException | None = None
     seconds: float = 0.0
     report: str | None = None
+    retraining: dict[str, Any] | None = None
+    """What `conveyor retrain` adds to the result."""
+    unchanged: bool = False
+    """Ended early, since nothing has changed since the last attempt; not a run of its own then."""
 
     def overhead_seconds(self) -> float:
         """Wall time outside the steps."""
@@ -41,7 +45,9 @@ class Run:
         if self.error is not None:
             return self.error.exit_code
         promotion = self.outcome_of(PromotionRef)
-        return 4 if promotion is not None and not promotion[0].promoted else 0
+        refused = promotion is not None and not (promotion[0].promoted or promotion[0].awaiting_approval)
+        # A schedule that finds nothing better has done its work.
+        return 4 if refused and self.retraining is None else 0
 
     def to_json(self) -> dict[str, Any]:
         """The contract (docs/cli.md): parts that were not reached are null; `error` stands there only on failure."""
@@ -64,7 +70,7 @@ class Run:
         result: dict[str, Any] = {
             "run": self.run_id,
             "store": self.store_url,
-            "state": "succeeded" if self.error is None else "failed",
+            "state": "failed" if self.error is not None else "unchanged" if self.unchanged else "succeeded",
             "seconds": round(self.seconds, 3),
             "steps": steps,
             "ingest": self._ingest(),
@@ -72,8 +78,11 @@ class Run:
             "model": self._model(),
             "compressed": self._compressed(),
             "promoted": self._promoted(),
+            "awaiting_approval": self._awaits_approval(),
             "report": self.report,
         }
+        if self.retraining is not None:
+            result["retraining"] = self.retraining
         if self.error is not None:
             result["error"] = {"step": self.failed_step, **error_fields(self.error)}
         return result
@@ -101,6 +110,10 @@ class Run:
     def _promoted(self) -> bool:
         found = self.outcome_of(PromotionRef)
         return found is not None and found[0].promoted
+
+    def _awaits_approval(self) -> bool:
+        found = self.outcome_of(PromotionRef)
+        return found is not None and found[0].awaiting_approval
 
     def _compressed(self) -> dict[str, Any] | None:
         found = self.outcome_of(CompressedRef)

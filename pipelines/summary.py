@@ -12,6 +12,8 @@ BYTES_PER_WEIGHT = 4
 def summary(run: Run, *, colour: bool = False) -> str:
     """A few aligned lines: accuracy, the compressed model against the original, promotion, report."""
     result = run.to_json()
+    if run.unchanged:
+        return f"nothing has changed since run {run.run_id}: nothing to do ({_duration(run.seconds)})\n"
     rows: list[tuple[str, str]] = []
     if result["ingest"] is not None:
         rows.append(("images", _images(result["ingest"])))
@@ -20,7 +22,7 @@ def summary(run: Run, *, colour: bool = False) -> str:
     if result["compressed"] is not None:
         rows += _compressed(run, result["compressed"]["chosen"])
     if result["model"] is not None:
-        rows.append(("promoted" if result["promoted"] else "not promoted", _promotion(run)))
+        rows.append((_verdict(result), _promotion(run)))
     if result["report"] is not None:
         rows.append(("report", result["report"]))
     reused = sum(step["state"] == "reused" for step in result["steps"].values())
@@ -68,12 +70,23 @@ def _compressed(run: Run, chosen: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*rows, ("size", text)]
 
 
+def _verdict(result: Mapping[str, Any]) -> str:
+    if result["awaiting_approval"]:
+        return "awaiting approval"
+    return "promoted" if result["promoted"] else "not promoted"
+
+
 def _promotion(run: Run) -> str:
     found = run.outcome_of(PromotionRef)
     assert found is not None
     promotion = found[0]
     if promotion.promoted:
         return f"{promotion.registry} version {promotion.model_version} is the champion"
+    if promotion.awaiting_approval:
+        return (
+            f"{promotion.registry} version {promotion.model_version} passed the gates: "
+            f"conveyor models promote {promotion.model_version} makes it the champion"
+        )
     return f"{promotion.registry} version {promotion.model_version}: {promotion.reason}"
 
 

@@ -6,7 +6,14 @@ person need. Nothing in a reference depends on the clock, the host or a path.
 
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from components.common.canonical import Json, canonical_json, digest_bytes
 from components.common.errors import StoreError
@@ -170,6 +177,16 @@ class PromotionRef(Ref):
     """Gate → passed."""
     reason: str
     """One sentence for a person."""
+    awaiting_approval: bool = False
+    """It passed every gate, and a person has the last word."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Left out where it is not so: a decision from before there were approvals keeps its digest.
+        value: dict[str, Any] = handler(self)
+        if not self.awaiting_approval:
+            value.pop("awaiting_approval", None)
+        return value
 
 
 RefT = TypeVar("RefT", bound=Ref)

@@ -12,6 +12,7 @@ from pydantic import Field, create_model
 
 from components.cluster.config import KubernetesConfig
 from components.common.config import StepConfig
+from components.common.notify import NotifyConfig
 from components.common.store import Store, open_store
 from components.common.store.settings import StoreSettings
 
@@ -34,6 +35,9 @@ class RootBase(StepConfig):
     store: StoreSection = Field(default_factory=StoreSection)
     kubernetes: KubernetesConfig = Field(
         default_factory=KubernetesConfig, description="Steps as pods, where they run on Kubernetes."
+    )
+    notify: NotifyConfig = Field(
+        default_factory=NotifyConfig, description="The webhook that hears how runs end."
     )
 
     def section(self, name: str) -> Any:

@@ -83,6 +83,8 @@ class Decision(Document):
     version: Literal[1] = 1
     number: int
     promoted: bool
+    awaiting_approval: bool = False
+    """It passed every gate, and a person has the last word."""
     reason: str
     champion_before: int | None
     gates: tuple[GateReport, ...]
