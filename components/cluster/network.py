@@ -1,0 +1,125 @@
+"""NetworkPolicies: everything is closed, then the few holes that are needed. Pure: choices in, plain objects out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from components.cluster.names import COMPONENT, STEP, labels
+from components.cluster.pods import Object
+
+PART_OF = {"app.kubernetes.io/part-of": "conveyor"}
+STORAGE = "storage"
+LAUNCHER = "launcher"
+STORAGE_PORT = 9000
+API_PORTS = (443, 6443)
+NODE_DNS = "169.254.20.10/32"  # NodeLocal DNSCache, where a cluster has it
+EKS_IDENTITY = "169.254.170.23/32"
+GKE_IDENTITY = ("169.254.169.252/32", "169.254.169.254/32")
+LINK_LOCAL = "169.254.0.0/16"
+"""Where clouds serve a node's own credentials: no pod of ours may ask there, unless its identity comes from there."""
+EVERYBODY_ELSE: Object = {"ipBlock": {"cidr": "0.0.0.0/0", "except": [LINK_LOCAL]}}
+EVERYBODY_ELSE_6: Object = {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}}
+
+
+def policy(
+    name: str,
+    selector: Mapping[str, Any],
+    *,
+    ingress: Sequence[Object] | None = None,
+    egress: Sequence[Object] | None = None,
+    more_labels: Mapping[str, str] | None = None,
+) -> Object:
+    """One NetworkPolicy for the pods of `selector`; None leaves that direction to the others."""
+    types = [("Ingress", ingress), ("Egress", egress)]
+    spec: Object = {
+        "podSelector": dict(selector),
+        "policyTypes": [name for name, rules in types if rules is not None],
+    }
+    for kind, rules in (("ingress", ingress), ("egress", egress)):
+        if rules:
+            spec[kind] = [dict(rule) for rule in rules]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "labels": labels("network", more=more_labels)},
+        "spec": spec,
+    }
+
+
+def tcp(*ports: int) -> list[Object]:
+    return [{"protocol": "TCP", "port": port} for port in ports]
+
+
+def all_closed() -> Object:
+    """Nobody reaches a pod of ours, and none of them reaches anybody."""
+    return policy("conveyor-all-closed", {"matchLabels": PART_OF}, ingress=[], egress=[])
+
+
+def names_resolved() -> Object:
+    """Every pod may ask the cluster's DNS."""
+    dns: list[Object] = [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}},
+        {"ipBlock": {"cidr": NODE_DNS}},
+    ]
+    ports = [{"protocol": "UDP", "port": 53}, *tcp(53)]
+    return policy("conveyor-dns", {"matchLabels": PART_OF}, egress=[{"to": dns, "ports": ports}])
+
+
+def training_together() -> Object:
+    """Training pods reach each other on any port: Gloo and NCCL take ephemeral ones."""
+    peers: list[Object] = [{"podSelector": {"matchLabels": {**PART_OF, STEP: "train"}}}]
+    return policy(
+        "conveyor-training",
+        {"matchLabels": {**PART_OF, STEP: "train"}},
+        ingress=[{"from": peers}],
+        egress=[{"to": peers}],
+    )
+
+
+def clients() -> Object:
+    """Selector of the pods that use the store: all but the storage itself."""
+    return {
+        "matchLabels": PART_OF,
+        "matchExpressions": [{"key": COMPONENT, "operator": "NotIn", "values": [STORAGE]}],
+    }
+
+
+def store_outside(ports: Sequence[int]) -> Object:
+    """Steps reach an S3 server outside the cluster on these ports (443 for AWS)."""
+    return policy(
+        "conveyor-store",
+        clients(),
+        egress=[{"to": [EVERYBODY_ELSE, EVERYBODY_ELSE_6], "ports": tcp(*ports)}],
+    )
+
+
+def store_inside() -> list[Object]:
+    """Steps reach the storage in this namespace, and it answers nobody else."""
+    storage = {**PART_OF, COMPONENT: STORAGE}
+    return [
+        policy(
+            "conveyor-store",
+            clients(),
+            egress=[{"to": [{"podSelector": {"matchLabels": storage}}], "ports": tcp(STORAGE_PORT)}],
+        ),
+        policy(
+            "conveyor-storage",
+            {"matchLabels": storage},
+            ingress=[{"from": [{"podSelector": clients()}], "ports": tcp(STORAGE_PORT)}],
+        ),
+    ]
+
+
+def pod_identity() -> Object:
+    """Steps fetch their credentials from the cloud's agent on their node (EKS Pod Identity, GKE workload identity)."""
+    agents: list[Object] = [{"ipBlock": {"cidr": cidr}} for cidr in (EKS_IDENTITY, *GKE_IDENTITY)]
+    return policy("conveyor-pod-identity", clients(), egress=[{"to": agents, "ports": tcp(80, 988)}])
+
+
+def launcher_to_api() -> Object:
+    """A launcher talks to the API server, wherever that is: its address is no pod's, so no selector can name it."""
+    launchers = {**PART_OF, COMPONENT: LAUNCHER}
+    return policy(
+        "conveyor-launcher",
+        {"matchLabels": launchers},
+        egress=[{"to": [EVERYBODY_ELSE, EVERYBODY_ELSE_6], "ports": tcp(*API_PORTS)}],
+    )

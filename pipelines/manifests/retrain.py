@@ -1,0 +1,41 @@
+"""Scheduled retraining without Kubeflow: a CronJob whose pod launches the steps, each as a Job of its own."""
+
+from components.cluster.config import KubernetesConfig
+from components.cluster.jobs import CONFIG, launcher_job, metadata
+from components.cluster.names import RUN
+from components.cluster.pods import Object
+from pipelines.manifests.steps import CONFIG_MAP
+
+NAME = "conveyor-retrain"
+SCHEDULE = "0 3 * * *"
+TIME_ZONE = "Etc/UTC"
+LATE_S = 3600
+"""A tick that could not start within this time is left out."""
+
+
+def cron_job(settings: KubernetesConfig) -> Object:
+    """One at a time, at night; what has not changed ends in seconds."""
+    job = launcher_job(
+        NAME,
+        "",
+        settings,
+        config_map=CONFIG_MAP,
+        command_args=["retrain", "--on", "kubernetes", "-f", CONFIG],
+    )
+    template = job["spec"]["template"]
+    for marks in (job["metadata"]["labels"], template["metadata"]["labels"]):
+        marks.pop(RUN)  # each tick's run has a name of its own
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": metadata(NAME, job["metadata"]["labels"]),
+        "spec": {
+            "schedule": SCHEDULE,
+            "timeZone": TIME_ZONE,
+            "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": LATE_S,
+            "successfulJobsHistoryLimit": 3,
+            "failedJobsHistoryLimit": 3,
+            "jobTemplate": {"metadata": {"labels": job["metadata"]["labels"]}, "spec": job["spec"]},
+        },
+    }

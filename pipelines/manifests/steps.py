@@ -1,0 +1,141 @@
+"""Each step as a Job of its own, all applied together: init containers wait for what the others leave in the run."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from components.cluster.config import KubernetesConfig
+from components.cluster.jobs import CONFIG, TRAIN, step_job, training_job, training_service
+from components.cluster.mpi import mpi_job
+from components.cluster.names import RUN, STEP
+from components.cluster.pods import Object, container_security
+from components.common.failed import TRIES
+from components.common.main import NAMESPACE, STORE
+from components.common.runs import JOB
+from pipelines.graph import Graph, Step
+
+CONFIG_MAP = "conveyor-config"
+RUN_PREFIX = "conveyor"
+"""What a run is called before an overlay adds its digest."""
+PREFIX_VARIABLE = "CONVEYOR_RUN_PREFIX"
+JOB_NAME = "CONVEYOR_JOB_NAME"
+WAIT_SHARE = 0.95
+"""Of a Job's deadline: its waiting must end first, since it can say for what."""
+WAITING: Object = {
+    "requests": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "10Mi"},
+    "limits": {"memory": "512Mi", "ephemeral-storage": "100Mi"},
+}
+TOGETHER = {"cpu": "100m", "memory": "512Mi"}
+"""What a step reserves where nobody decided: all pods are there from the start, and must fit on one small node
+together, else those that wait could keep out the one that they wait for."""
+
+
+def job_name(step: str) -> str:
+    """An overlay adds its digest."""
+    return f"conveyor-{step.replace('_', '-')}"
+
+
+def step_objects(graph: Graph, step: Step, settings: KubernetesConfig) -> list[Object]:
+    """The Job of a step; for training in several pods with the Service that gives them names."""
+    name = job_name(step.name)
+    if step.name != TRAIN or settings.training.pods == 1:
+        job = step_job(
+            name, step.name, RUN_PREFIX, settings, config_map=CONFIG_MAP, command_args=_args(step.name)
+        )
+        _join_in(job["spec"]["template"], graph, step, settings, tries=job["spec"]["backoffLimit"] + 1)
+        return [job]
+    service = training_service(name, RUN_PREFIX, settings)
+    # The Job's name changes with the settings, the Service's does not: a pod is found as <Job>-<index>.<Service>.
+    del service["metadata"]["labels"][RUN]
+    service["spec"]["selector"] = {STEP: TRAIN}
+    job = training_job(name, RUN_PREFIX, settings, config_map=CONFIG_MAP, command_args=_args(TRAIN))
+    template = job["spec"]["template"]
+    _join_in(template, graph, step, settings, tries=job["spec"]["backoffLimit"] + 1)
+    _set_env(template, "CONVEYOR_TRAIN_COORDINATOR", f"$({JOB_NAME})-0.{name}:{settings.training.port}")
+    return [service, job]
+
+
+def mpi_objects(graph: Graph, settings: KubernetesConfig) -> list[Object]:
+    """Training as an MPIJob instead: its launcher waits, then runs the step."""
+    job = mpi_job(job_name(TRAIN), RUN_PREFIX, settings, config_map=CONFIG_MAP, command_args=_args(TRAIN))
+    replicas = job["spec"]["mpiReplicaSpecs"]
+    tries = job["spec"]["runPolicy"]["backoffLimit"] + 1
+    _join_in(replicas["Launcher"]["template"], graph, graph[TRAIN], settings, tries=tries)
+    _reserve_little(TRAIN, settings, replicas["Worker"]["template"])
+    return [job]
+
+
+def waits_for(graph: Graph, step: Step) -> tuple[str, ...]:
+    """The steps that must have ended, without those that another of them waits for anyway."""
+    direct = set(step.inputs.values())
+    implied = {far for near in direct for far in _before(graph, near)}
+    return tuple(name for name in graph.names() if name in direct - implied)
+
+
+def _before(graph: Graph, name: str) -> set[str]:
+    """All steps that come before, however far."""
+    near = set(graph[name].inputs.values())
+    return near | {far for each in near for far in _before(graph, each)}
+
+
+def _args(step: str, *more: str) -> list[str]:
+    return ["step", step, "--run-prefix", f"$({PREFIX_VARIABLE})", "-f", CONFIG, *more]
+
+
+def _join_in(template: Object, graph: Graph, step: Step, settings: KubernetesConfig, *, tries: int) -> None:
+    """Tell the pod which run and Job it belongs to, and let it wait."""
+    _reserve_little(step.name, settings, template)
+    container = template["spec"]["containers"][0]
+    # First: the others may refer to them as $(NAME).
+    container["env"] = [*_identity(tries), *container["env"]]
+    template["spec"]["initContainers"] = [
+        _waiting(container, step.name, upstream, settings) for upstream in waits_for(graph, step) or (STORE,)
+    ]
+
+
+def _identity(tries: int) -> list[Object]:
+    fields = {
+        PREFIX_VARIABLE: f"metadata.labels['{RUN}']",
+        JOB: "metadata.labels['batch.kubernetes.io/controller-uid']",
+        JOB_NAME: "metadata.labels['batch.kubernetes.io/job-name']",
+        NAMESPACE: "metadata.namespace",
+    }
+    found: list[Object] = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()
+    ]
+    return [*found, {"name": TRIES, "value": str(tries)}]
+
+
+def _waiting(container: Object, step: str, upstream: str, settings: KubernetesConfig) -> Object:
+    more = ["--wait-for", upstream]
+    if settings.deadline_s is not None and upstream != STORE:
+        more += ["--deadline", str(int(settings.deadline_s * WAIT_SHARE))]
+    mounts = [each for each in container["volumeMounts"] if each["mountPath"] in ("/tmp", "/etc/conveyor")]  # noqa: S108
+    return {
+        "name": f"wait-for-{upstream.replace('_', '-')}",
+        "image": container["image"],
+        "imagePullPolicy": container["imagePullPolicy"],
+        "args": _args(step, *more),
+        "env": container["env"],
+        "resources": WAITING,
+        "securityContext": container_security(),
+        "volumeMounts": mounts,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _reserve_little(step: str, settings: KubernetesConfig, template: Object) -> None:
+    if step in settings.resources or "default" in settings.resources:
+        return
+    for container in template["spec"]["containers"]:
+        container["resources"]["requests"] |= TOGETHER
+
+
+def _set_env(template: Object, name: str, value: str) -> None:
+    for variable in _env(template):
+        if variable["name"] == name:
+            variable["value"] = value
+
+
+def _env(template: Object) -> Iterable[dict[str, Any]]:
+    found: list[dict[str, Any]] = template["spec"]["containers"][0]["env"]
+    return found
