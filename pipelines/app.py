@@ -30,6 +30,7 @@ COMMANDS = {
     "runs": ("pipelines.commands.runs:runs", "List what ran."),
     "report": ("pipelines.commands.runs:report", "Show where a run's report is, or write it to a file."),
     "compile": ("pipelines.commands.compile:compile_", "Write the pipeline as Kubeflow YAML."),
+    "manifests": ("pipelines.manifests.command:command", "Write the steps as plain Kubernetes manifests."),
     "example": ("pipelines.example:command", "Write an example data set."),
     "store": ("pipelines.storage:command", "Make the store's bucket where there is none."),
     "gc": ("pipelines.gc:command", "Remove from the store what nothing refers to (a dry run by default)."),
