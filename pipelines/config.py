@@ -20,6 +20,8 @@ SHORTCUTS = {
     "epochs": "train.epochs",
     "image_size": "preprocess.image_size",
     "workers": "train.workers",
+    "image": "kubernetes.image",
+    "namespace": "kubernetes.namespace",
 }
 
 

@@ -17,7 +17,9 @@ from components.common.sections import RootBase
 from components.common.store import Store
 from pipelines.commands.options import Session, config_options
 from pipelines.config import read_config
+from pipelines.executor import Executor, Here
 from pipelines.graph import Graph
+from pipelines.on_kubernetes.options import cluster_options, is_launcher
 from pipelines.result import Run, refused_before_start
 from pipelines.summary import summary
 
@@ -31,10 +33,11 @@ class Prepared:
     graph: Graph
     config: RootBase
     store: Store
+    executor: Executor
 
 
 def run_options(function: CommandT) -> CommandT:
-    """The options of settings, --run, --json and --quiet."""
+    """The options of settings, --run, --json and --quiet, and where the steps work."""
     for option in reversed(
         (
             config_options,
@@ -48,6 +51,7 @@ def run_options(function: CommandT) -> CommandT:
                 help="One JSON object on stdout (docs/cli.md) for a program to read.",
             ),
             click.option("--quiet", is_flag=True, help="Only warnings, errors and the result."),
+            cluster_options,
         )
     ):
         function = option(function)
@@ -60,29 +64,60 @@ def prepare(
     settings: tuple[str, ...],
     shortcuts: Mapping[str, Any],
     *,
+    command: str,
     until: str | None = None,
     run_id: str | None = None,
     as_json: bool = False,
+    quiet: bool = False,
 ) -> Prepared:
-    """Check the settings and the store. Raises what is wrong, told as JSON first where that was asked for."""
+    """Check the settings and the store. Raises what is wrong, told as JSON first where that was asked for.
+
+    `shortcuts` are the remaining options, those of `cluster_options` among them. With `--on kubernetes` outside the
+    launcher's pod, `command` is handed to the cluster and the process leaves as that ends: this does not return then.
+    """
     store_url: str | None = None
+    given = dict(shortcuts)
+    place, context, detach = given.pop("place"), given.pop("context"), given.pop("detach")
+    executor: Executor = Here()
     try:
         graph = session.graph.until(until)
-        config = read_config(session.graph, file, settings, dict(shortcuts))
+        config = read_config(session.graph, file, settings, given)
         store_url = config.store.url
         if run_id is not None:
             check_run_id(run_id)
+        if place == "kubernetes":
+            if not is_launcher():
+                from pipelines.on_kubernetes.command import submit_and_leave
+
+                words = [command, *(("--until", until) if until is not None else ())]
+                submit_and_leave(
+                    words,
+                    session,
+                    config,
+                    run_id=run_id,
+                    context=context,
+                    detach=detach,
+                    as_json=as_json,
+                    quiet=quiet,
+                )
+            from pipelines.on_kubernetes.executor import OnKubernetes
+
+            executor = OnKubernetes(config)
         store = config.store.open()
         store.check()
     except ConveyorError as error:
         if as_json:
             click.echo(json.dumps(refused_before_start(error, store_url)))
         raise
-    return Prepared(graph, config, store)
+    return Prepared(graph, config, store, executor)
 
 
 def tell(result: Run, session: Session, *, as_json: bool) -> None:
     """Print how the run ended, and leave with its status."""
+    if is_launcher():
+        from pipelines.on_kubernetes.executor import tell_summary
+
+        tell_summary(summary(result))
     if as_json:
         click.echo(json.dumps(result.to_json()))
     else:

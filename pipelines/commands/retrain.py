@@ -29,6 +29,22 @@ def retrain(
     where the gates refuse the new model: a schedule has nothing to repair.
     """
     session: Session = ctx.obj
-    ready = prepare(session, file, settings, shortcuts, run_id=run_id, as_json=as_json)
-    result = retrain_(ready.graph, ready.config, ready.store, make_reporter(quiet=quiet), run_id=run_id)
+    ready = prepare(
+        session,
+        file,
+        settings,
+        shortcuts,
+        command="retrain",
+        run_id=run_id,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    result = retrain_(
+        ready.graph,
+        ready.config,
+        ready.store,
+        make_reporter(quiet=quiet),
+        run_id=run_id,
+        executor=ready.executor,
+    )
     tell(result, session, as_json=as_json)

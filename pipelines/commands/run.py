@@ -23,9 +23,6 @@ def run(
     run_id: str | None,
     as_json: bool,
     quiet: bool,
-    place: str,
-    context: str | None,
-    detach: bool,
     **shortcuts: str | int | None,
 ) -> None:
     """Images in, promoted model out: every step in order, each reused where its result exists already.
@@ -33,6 +30,23 @@ def run(
     All settings are checked before anything starts. Stop it whenever you like: the same command goes on.
     """
     session: Session = ctx.obj
-    ready = prepare(session, file, settings, shortcuts, until=until, run_id=run_id, as_json=as_json)
-    result = run_pipeline(ready.graph, ready.config, ready.store, make_reporter(quiet=quiet), run_id=run_id)
+    ready = prepare(
+        session,
+        file,
+        settings,
+        shortcuts,
+        command="run",
+        until=until,
+        run_id=run_id,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    result = run_pipeline(
+        ready.graph,
+        ready.config,
+        ready.store,
+        make_reporter(quiet=quiet),
+        run_id=run_id,
+        executor=ready.executor,
+    )
     tell(result, session, as_json=as_json)

@@ -1,0 +1,1 @@
+"""Runs on Kubernetes: a pod in the cluster launches the steps, and any machine may follow it."""
