@@ -8,8 +8,6 @@ from components.cluster.api import Cluster
 from components.common.errors import InputError, StepError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-LAUNCHER = "CONVEYOR_LAUNCHER"
-"""Set in a launcher's pod."""
 
 
 def in_cluster() -> bool:
