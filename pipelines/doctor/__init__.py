@@ -1,9 +1,13 @@
 """`conveyor doctor`: what this machine can and cannot do, each with its cure."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
+from pipelines.commands.options import Session
+from pipelines.config import read_config
 from pipelines.doctor.check import Check, diagnose
 
 __all__ = ["Check", "command", "diagnose"]
@@ -16,16 +20,22 @@ COLOURS = {"ok": "green", "missing": "yellow", "failed": "red"}
 @click.option(
     "--store", default=".conveyor/store", metavar="URL", show_default=True, help="The store to try out."
 )
+@click.option(
+    "--inside",
+    is_flag=True,
+    help="In a cluster's pod: the store of -f, and the rights of a launcher; no more.",
+)
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="A config file (YAML), for --inside.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array on stdout.")
 @click.pass_context
-def command(context: click.Context, store: str, as_json: bool) -> None:
+def command(context: click.Context, store: str, inside: bool, file: Path | None, as_json: bool) -> None:
     """Say what this machine can and cannot do, and how to mend it.
 
     `missing` is something that Conveyor does without; `FAILED` is something that it needs, or that is there and does
     not work. The exit status is 3 when anything failed.
     """
     checks = []
-    for check in diagnose(store):
+    for check in _inside(context, file) if inside else diagnose(store):
         checks.append(check)
         if not as_json:
             click.echo(_line(check))
@@ -33,6 +43,12 @@ def command(context: click.Context, store: str, as_json: bool) -> None:
         click.echo(json.dumps([check.to_value() for check in checks], indent=2))
     if any(check.status == "failed" for check in checks):
         context.exit(3)
+
+
+def _inside(context: click.Context, file: Path | None) -> Iterator[Check]:
+    from pipelines.doctor.inside import diagnose_inside
+
+    return diagnose_inside(read_config(context.find_object(Session).graph, file))  # type: ignore[union-attr]
 
 
 def _line(check: Check) -> str:

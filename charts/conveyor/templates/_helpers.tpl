@@ -69,3 +69,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- $port := regexFind ":[0-9]+$" $host | trimPrefix ":" -}}
 {{- default (ternary "80" "443" (hasPrefix "http://" $endpoint)) $port -}}
 {{- end }}
+
+{{/* Addresses as a policy's peers. "Everybody" leaves out the link-local range, where clouds serve a node's own credentials. */}}
+{{- define "conveyor.peers" -}}
+{{- range . }}
+{{- if eq . "0.0.0.0/0" }}
+- ipBlock: {cidr: {{ . | quote }}, except: [169.254.0.0/16]}
+{{- else if eq . "::/0" }}
+- ipBlock: {cidr: {{ . | quote }}, except: ["fe80::/10", "fd00:ec2::/32"]}
+{{- else }}
+- ipBlock: {cidr: {{ . | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}

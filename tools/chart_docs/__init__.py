@@ -1,0 +1,1 @@
+"""What tools/chart.py makes the chart's README and schema from: its values.yaml, comments included."""
