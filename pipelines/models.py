@@ -54,10 +54,10 @@ def list_(
         click.echo(json.dumps({"registry": opened.name, "champion": document.champion, "versions": rows}))
         return
     click.echo(f"{opened.name} in {opened.store.url}", err=True)
-    click.echo("version  state        accuracy      size  candidate             registered")
+    click.echo("version  state              accuracy      size  candidate             registered")
     for row in rows:
         click.echo(
-            f"{row['version']:>7}  {row['state']:<11}  {100 * row['accuracy']:>6.2f} %  {_size(row['size_bytes']):>8}  "
+            f"{row['version']:>7}  {row['state']:<17}  {100 * row['accuracy']:>6.2f} %  {_size(row['size_bytes']):>8}  "
             f"{row['candidate']:<20}  {row['created'][:16].replace('T', ' ')}"
         )
 
@@ -128,6 +128,9 @@ def promote(
             return None
         if not force:
             _refuse_unforced(opened, found, document)
+        decision = opened.decision(version)
+        if decision is not None and decision.awaiting_approval and not force:
+            return _move("approve", document, found, "approved by hand")
         return _move("force", document, found, "forced by hand" if force else "promoted by hand")
 
     _report(opened, _change(opened, plan), version, as_json)
@@ -221,10 +224,19 @@ def _rollback_target(registry: Registry, document: Champion, to: int | None) -> 
 
 def _refuse_unforced(registry: Registry, version: Version, document: Champion) -> None:
     decision = registry.decision(version.number)
+    todo = f"conveyor models promote {version.number} --force overrules it"
     if document.rolled_back(version.spec.model):
         why = "its model was rolled back"
     elif decision is None:
         why = "the gates have not judged it"
+    elif decision.awaiting_approval:
+        if decision.champion_before == document.champion:
+            return
+        why = (
+            f"it was compared with {_champion_words(decision.champion_before)}, "
+            f"and the champion is {_champion_words(document.champion)} by now"
+        )
+        todo = f"run its pipeline again, which compares it anew; {todo}"
     elif not decision.promoted:
         why = decision.reason
     else:
@@ -233,8 +245,12 @@ def _refuse_unforced(registry: Registry, version: Version, document: Champion) -
         f"version {version.number} of {registry.name} may not be promoted",
         where=registry.where(f"versions/{version.number}"),
         found=why,
-        todo=f"conveyor models promote {version.number} --force overrules it",
+        todo=todo,
     )
+
+
+def _champion_words(number: int | None) -> str:
+    return "no champion" if number is None else f"version {number}"
 
 
 def _check_model(registry: Registry, version: Version) -> None:
@@ -278,7 +294,8 @@ def _row(registry: Registry, version: Version, document: Champion) -> dict[str, 
 
 
 def _state(registry: Registry, version: Version, document: Champion) -> str:
-    """champion, rolled back, retired (was champion), refused, passed (but never moved to), or incomplete."""
+    """champion, rolled back, retired (was champion), awaiting approval, refused, passed (but never moved to), or
+    incomplete."""
     if document.champion == version.number:
         return "champion"
     if document.rolled_back(version.spec.model):
@@ -288,6 +305,8 @@ def _state(registry: Registry, version: Version, document: Champion) -> str:
     decision = registry.decision(version.number)
     if decision is None or not registry.is_complete(version.number):
         return "incomplete"
+    if decision.awaiting_approval:
+        return "awaiting approval"
     return "passed" if decision.promoted else "refused"
 
 

@@ -17,11 +17,17 @@ def model_card(
     answers: Answers,
     latency: Latency | None,
     conditions: str,
+    *,
+    approval: bool = False,
 ) -> str:
-    """Markdown. `latency` is batch 1, measured when the version was registered; `conditions` says how."""
+    """Markdown. `latency` is batch 1, measured when the version was registered; `conditions` says how.
+
+    `approval`: whether a person has the last word on it.
+    """
     parts = [
         f"# {version.registry}, version {version.number}",
         _summary(version),
+        *([_approval(version)] if approval else []),
         _use(version),
         _data(version),
         _metrics(version, evaluation, answers, latency, conditions),
@@ -38,6 +44,13 @@ def _summary(version: Version) -> str:
     return (
         f"A {network['architecture']} that tells {len(spec.classes)} classes of {_kind(version)} images apart, "
         f"compressed to `{spec.name}` ({precision} ONNX, {spec.size_bytes:,} bytes). Registered {version.created}."
+    )
+
+
+def _approval(version: Version) -> str:
+    return (
+        "It was registered awaiting approval: gates alone do not make it the champion, a person does, with "
+        f"`conveyor models promote {version.number}`. `conveyor models show {version.number}` says how it stands."
     )
 
 

@@ -48,6 +48,10 @@ class PromoteConfig(StepConfig):
     """What to do where the classes are not the champion's: `refuse`; `allow_superset`, new classes may come but none
     may go; `allow` anything. Accuracy is then compared on the images of classes that both know."""
 
+    approval: bool = False
+    """Whether a person has the last word: what passes every gate is registered, and becomes the champion only by
+    `conveyor models promote VERSION`."""
+
     threads: Annotated[int, Field(ge=1)] = 2
     """Threads of each model while its latency is measured."""
 

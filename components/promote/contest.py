@@ -62,6 +62,7 @@ class Contest:
                 answers,
                 self._latency[number],
                 describe_conditions(self._conditions()),
+                approval=self._config.approval,
             )
             registry.write_text(number, "MODEL_CARD.md", card)
         return self._contender(number)

@@ -9,8 +9,8 @@ from components.common.errors import StoreError
 from components.common.refs import Digest
 from components.models.spec import ModelSpec
 
-Action = Literal["promote", "force", "rollback"]
-"""A pipeline's gates said yes; a person said so; a person went back."""
+Action = Literal["promote", "approve", "force", "rollback"]
+"""A pipeline's gates said yes; a person did as well; a person alone did; a person went back."""
 
 
 class Document(BaseModel):

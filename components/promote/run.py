@@ -113,7 +113,7 @@ def run(config: PromoteConfig, inputs: Inputs, context: StepContext) -> Promotio
         challenger = contest.challenger(version, inputs.compressed, inputs.evaluation)
         champion = contest.champion(now.champion) if now.champion is not None else None
         gates = judge(config, challenger, champion, rolled_back=now.rolled_back)
-        decision = _decide(version.number, gates, now)
+        decision = _decide(version.number, gates, now, approval=config.approval)
         output = _publish(version, decision, context)
         _tell(decision, contest, context)
         registry.write_decision(decision)
@@ -166,10 +166,12 @@ def _draft(registry: Registry, inputs: Inputs, blobs: Blobs) -> Version:
     )
 
 
-def _decide(number: int, gates: tuple[GateReport, ...], now: Standing) -> Decision:
+def _decide(number: int, gates: tuple[GateReport, ...], now: Standing, *, approval: bool) -> Decision:
     failed = [gate for gate in gates if not gate.passed]
     by_name = {gate.name: gate for gate in gates}
     promoted = not failed
+    # What is the champion already needs nobody's word.
+    awaiting = promoted and approval and now.own is None
     if failed:
         reason = "; ".join(f"{gate.name}: {gate.detail}" for gate in failed)
     elif now.champion is None:
@@ -177,12 +179,16 @@ def _decide(number: int, gates: tuple[GateReport, ...], now: Standing) -> Decisi
     else:
         reason = f"against version {now.champion}: {by_name['not_inferior'].detail}"
     if now.own is not None and now.forced:
-        promoted, reason = True, f"promoted by hand ({now.own.reason}); the gates say: {reason}"
+        by = now.own.reason if now.own.action == "approve" else f"promoted by hand ({now.own.reason})"
+        promoted, reason = True, f"{by}; the gates say: {reason}"
     elif now.own is not None and failed:
         reason += "; it stays the champion until it is rolled back (conveyor models rollback)"
+    if awaiting:
+        promoted, reason = False, f"{reason}; awaiting approval (conveyor models promote {number})"
     return Decision(
         number=number,
         promoted=promoted,
+        awaiting_approval=awaiting,
         reason=reason,
         champion_before=now.champion,
         gates=gates,
@@ -206,6 +212,7 @@ def _publish(version: Version, decision: Decision, context: StepContext) -> Prom
         tree=tree,
         registry=version.registry,
         promoted=decision.promoted,
+        awaiting_approval=decision.awaiting_approval,
         model_version=version.number,
         model=spec.model,
         champion_before=decision.champion_before,
@@ -220,3 +227,7 @@ def _tell(decision: Decision, contest: Contest, context: StepContext) -> None:
     for gate in decision.gates:
         say = context.reporter.info if gate.passed else context.reporter.warning
         say(f"promote: {gate.name} {'passed' if gate.passed else 'refused'}: {gate.detail}")
+    if decision.awaiting_approval:
+        context.reporter.info(
+            f"promote: version {decision.number} awaits approval: conveyor models promote {decision.number}"
+        )

@@ -36,7 +36,8 @@ def verdict(view: RunView) -> dict[str, str]:
             "what": f"Promoted: {name} is the champion",
             "why": sentence(promotion.reason),
         }
-    return {"kind": "warn", "what": f"Not promoted: {name}", "why": sentence(promotion.reason)}
+    what = "Awaiting approval" if promotion.awaiting_approval else "Not promoted"
+    return {"kind": "warn", "what": f"{what}: {name}", "why": sentence(promotion.reason)}
 
 
 def tiles(
