@@ -35,6 +35,7 @@ def train(
         config: The whole config file, as YAML.
     """
     from components.common.kubeflow import run_component
+    from components.train.kubeflow import run_train
 
     settings = {
         "train.model": model,
@@ -53,4 +54,5 @@ def train(
         job=job,
         reference=reference,
         metrics=metrics,
+        runner=run_train,
     )

@@ -21,6 +21,8 @@ from components.train.worker import JOB, MESSAGES, PARENT, SCRATCH
 
 JOIN_S = 1.0
 LAST_LINES = 15
+LAST_WORDS = (b"Traceback (most recent call last)", b"uncaught exception")
+"""With these a worker begins to say why it dies. Most die in another one's wake: `tail` has it, should it be wanted."""
 
 Messages = queue.Queue[tuple[int, bytes | None]]
 """(rank, line) for each message of a worker; None for the line once its pipe is closed."""
@@ -66,7 +68,7 @@ def started(
     first_rank: int = 0,
     echo: Echo | None = None,
 ) -> Iterator[list[Worker]]:
-    """A worker for each environment; whatever ends the block ends them. `echo` hears each line that one prints.
+    """A worker for each environment; whatever ends the block ends them. `echo` hears what they print.
 
     To be used in a thread that lives as long as the workers: the kernel ends them with the thread that started them.
     """
@@ -158,10 +160,12 @@ def _read(rank: int, stream: IO[bytes], messages: Messages) -> None:
 
 def _echo(rank: int, stream: IO[bytes], log: Path, echo: Echo) -> None:
     with stream, log.open("ab") as file:
+        dies = False
         for line in stream:
             file.write(line)
             file.flush()
-            if text := line.decode(errors="replace").strip():
+            dies = dies or any(mark in line for mark in LAST_WORDS)
+            if not dies and (text := line.decode(errors="replace").strip()):
                 echo(rank, text)
 
 

@@ -1,0 +1,55 @@
+"""Training from a Kubeflow task: in the task's own pod, or in several that it launches and follows."""
+
+import os
+from contextlib import suppress
+from typing import Any
+
+from components.common.main import read_inputs, run_step
+from components.common.progress import make_reporter
+from components.common.sections import RootBase
+from components.common.step import Outcome
+
+IMAGE = "CONVEYOR_IMAGE"
+"""The image of the task's own pod, which the pods of the training get too."""
+
+
+def run_train(name: str, package: str, config: RootBase, sources: dict[str, str], *, run_id: str) -> Outcome:
+    """The training step; with `kubernetes.training.pods` above 1 as a Job of so many pods.
+
+    The Job is named by the record's key, so a task that is tried again goes on following it. A task that is stopped (the
+    run was terminated) stops the Job: what it has learnt lies in its checkpoints.
+    """
+    if config.kubernetes.training.pods <= 1:
+        return run_step(name, package, config, sources, run_id=run_id)
+    from components.cluster.launch import launch_step
+    from components.train import run as program
+
+    image = os.environ.get(IMAGE)
+    if image:
+        kubernetes = config.kubernetes.model_copy(update={"image": image})
+        config = config.model_copy(update={"kubernetes": kubernetes})
+    store = config.store.open()
+    store.check()
+    inputs: Any = read_inputs(program.Inputs, sources, store, run_id)
+    try:
+        return launch_step(program, config, inputs, store, make_reporter(), run_id=run_id)
+    except KeyboardInterrupt:
+        with suppress(Exception):
+            _stop(config, run_id)
+        raise
+
+
+def _stop(config: RootBase, run_id: str) -> None:
+    """Delete the training Jobs of this run that belong to nobody but what owns this pod."""
+    from components.cluster.api import JOB, MPI_JOB
+    from components.cluster.connect import connect
+    from components.cluster.launch import own_owner
+    from components.cluster.names import RUN, STEP
+
+    cluster = connect(namespace=config.kubernetes.namespace)
+    ours = {owner["uid"] for owner in own_owner(cluster)}
+    kind = MPI_JOB if config.kubernetes.training.kind == "mpi-job" else JOB
+    for job in cluster.list(kind, labels=f"{RUN}={run_id},{STEP}=train"):
+        owners = {owner["uid"] for owner in job["metadata"].get("ownerReferences") or []}
+        if owners and owners <= ours:
+            cluster.delete(kind, job["metadata"]["name"], uid=job["metadata"]["uid"])
