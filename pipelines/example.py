@@ -1,20 +1,25 @@
 """`conveyor example digits DIR`: a small real data set, with a few bad images planted in it."""
 
+import csv
+import gzip
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from components.common.errors import InputError
+from components.common.errors import InputError, StepError
 from components.common.store import Store, open_store
 from pipelines.commands.options import Session
 from pipelines.config import read_config
 
 # One file says that the folder is ours; hidden, so that ingest does not look at it.
 MARK = ".conveyor-example"
+DATA = "digits.csv.gz"
 UPLOADS = 8
 MARK_TEXT = "Written by 'conveyor example digits'. Delete the folder freely.\n"
 
@@ -85,13 +90,11 @@ def write_digits(folder: Path) -> int:
 
 def digit_files() -> Iterator[tuple[str, bytes]]:
     """(relative name, bytes) of the 1,797 digits and of five planted bad files."""
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
     good: dict[str, bytes] = {}
-    for i, (pixels, label) in enumerate(zip(found.images, found.target, strict=True)):
-        rows = [bytes(round(value * 255 / 16) for value in row) for row in pixels.tolist()]
-        good[f"{label}/{i:04d}.png"] = grey_png(rows)
+    for i, row in enumerate(_digits()):
+        *pixels, label = (int(float(value)) for value in row)
+        grey = [bytes(round(value * 255 / 16) for value in pixels[at : at + 8]) for at in range(0, 64, 8)]
+        good[f"{label}/{i:04d}.png"] = grey_png(grey)
     yield from good.items()
     whole = good["5/0005.png"]
     yield "5/planted-truncated.png", whole[: len(whole) // 2]
@@ -99,6 +102,23 @@ def digit_files() -> Iterator[tuple[str, bytes]]:
     yield "0/planted-copy.png", good["0/0000.png"]
     yield "7/planted-wrong-class.png", good["1/0001.png"]
     yield "3/planted-one-pixel.png", grey_png([b"\x80"])
+
+
+def _digits() -> list[list[str]]:
+    """A line for each image: its 64 pixels, 0 to 16, and its class.
+
+    Only scikit-learn's data file is read: images have that, and not the 200 MB around it.
+    """
+    found = find_spec("sklearn")
+    package = Path(found.origin).parent if found and found.origin else Path()
+    for path in (package / "datasets" / "data" / DATA, Path(sys.prefix) / "share" / "conveyor" / DATA):
+        if path.is_file():
+            with gzip.open(path, "rt", newline="") as file:
+                return list(csv.reader(file))
+    raise StepError(
+        "the digits are not on this machine",
+        todo="pip install scikit-learn, whose copy of them this writes (make setup installs everything)",
+    )
 
 
 def grey_png(rows: list[bytes]) -> bytes:
