@@ -7,7 +7,9 @@ from typing import Any
 
 from components.common.progress import BarReporter, JsonReporter, LineReporter, Reporter, Task
 
-OWN = ("time", "level", "message", "step", "rank", "pod", "at")
+ORIGIN = "origin"
+"""Field of a line that a launcher passed on: whose it was (step, rank, pod) and when it was written (at)."""
+OWN = ("time", "level", "message", ORIGIN)
 PROGRESS = ("done", "total", "eta_s", "rate", "unit", "elapsed_s")
 SUMMARY = "summary"
 """Level of the line that holds a run's last words, for whoever follows its launcher."""
@@ -36,14 +38,16 @@ class Relay:
                 value = json.loads(text)
             except ValueError:
                 value = None
-            origin = {"step": step, "rank": rank, "pod": pod, "at": at}
+            origin: dict[str, Any] = {"step": step, "rank": rank, "pod": pod, "at": at}
             if not isinstance(value, dict):
                 if text.strip():
                     self._show("info", text.rstrip(), {}, origin)
             elif "level" in value and "message" in value:
-                if "at" in value and self._is_known(value):
-                    return
-                origin |= {name: value[name] for name in origin if name in value}
+                passed_on = value.get(ORIGIN)
+                if isinstance(passed_on, dict):
+                    if self._is_known(passed_on, str(value["message"])):
+                        return
+                    origin = {name: passed_on.get(name) for name in origin}
                 fields = {name: item for name, item in value.items() if name not in OWN}
                 self._show(str(value["level"]), str(value["message"]), fields, origin)
             elif {"run", "state", "steps"} <= set(value):
@@ -51,9 +55,9 @@ class Relay:
             elif not {"kind", "tree"} <= set(value):  # a step's reference is for programs
                 self._show("info", text.rstrip(), {}, origin)
 
-    def _is_known(self, value: dict[str, Any]) -> bool:
+    def _is_known(self, origin: dict[str, Any], message: str) -> bool:
         """A launcher that took over reads its steps' logs from the beginning: what was passed on is not new."""
-        key = (str(value.get("pod")), str(value["at"]), str(value["message"]))
+        key = (str(origin.get("pod")), str(origin.get("at")), message)
         if key in self._passed_on:
             return True
         self._passed_on.add(key)
@@ -75,7 +79,7 @@ class Relay:
             for name in list(self._bars):
                 self._bars.pop(name)[0].close()
 
-    def _show(self, level: str, message: str, fields: dict[str, Any], origin: dict[str, str | None]) -> None:
+    def _show(self, level: str, message: str, fields: dict[str, Any], origin: dict[str, Any]) -> None:
         if level == SUMMARY:
             self.summary = message
             return
@@ -83,7 +87,8 @@ class Relay:
             return  # The pod's end tells it, once, with what to do.
         place: dict[str, Any] = {}
         if isinstance(self._reporter, JsonReporter):
-            place = {name: item for name, item in origin.items() if item}
+            if origin["step"] is not None:
+                place = {ORIGIN: origin}
         else:
             message = _prefixed(message, origin["step"], origin["rank"])
         if level == "progress":
