@@ -6,7 +6,7 @@ DIGITS := .conveyor/digits
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench doctor clean
+.PHONY: help setup demo test test-slow test-cluster lint format bench doctor clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: setup ## fast and integration tests (PYTEST_ARGS="-k store" narrows)
 
 test-slow: setup ## tests that take more than half a minute each
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-cluster: setup ## a real Kubernetes: KUBECONFIG names it, and it knows the images conveyor:cpu and conveyor:mpi
+	@$(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy, as CI runs them
 	@status=0; \
