@@ -15,6 +15,7 @@ from components.common.records import Record, parse_record
 from components.common.store.base import NotFoundError, ObjectInfo, Store
 from components.common.trees import Tree, decode
 from components.ingest.heads import read_heads
+from pipelines.attempts import Attempt, all_retrainings
 
 THREADS = 16
 RECORD = re.compile(r"records/(?P<step>[A-Za-z0-9_-]+)/(?P<key>[0-9a-f]{64})\.json")
@@ -25,7 +26,7 @@ MAX_TREE_BYTES = 256 << 20
 REMADE = frozenset({"shards"})
 """What a registered model does not keep alive: it is large, and a step makes it again from what is kept."""
 
-RootKind = Literal["record", "data set", "checkpoint", "registry document"]
+RootKind = Literal["record", "data set", "checkpoint", "registry document", "attempt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,14 @@ def model_roots(store: Store) -> Iterator[Root]:
                 "a document of the registry is not JSON", where=f"{store.url}/{info.key}", found=str(error)
             ) from error
         yield Root("registry document", info.key, loose=found)
+
+
+def attempt_roots(store: Store) -> Iterator[tuple[Root, Attempt]]:
+    """The last retraining attempt of each registered model, with the trees that it names, kept where they exist."""
+    for name, document in all_retrainings(store):
+        if document.attempt is not None:
+            found = tuple(sorted(set(digests_in(document.attempt.model_dump(mode="json")))))
+            yield Root("attempt", name, loose=found), document.attempt
 
 
 def digests_in(value: Json) -> Iterator[str]:

@@ -53,9 +53,10 @@ def survey(store: Store, policy: Policy, now: float, *, forget: bool = True) -> 
     found = Survey()
     cutoff = now - policy.grace_s
     runs = _by_run(store.list("runs/"))
-    forgotten = (
-        expired_runs({name: _age(infos, now) for name, infos in runs.items()}, policy) if forget else set()
-    )
+    # Before the runs are judged: the next retraining compares with its last attempt, and goes on with an unfinished one.
+    attempts = list(reach.attempt_roots(store))
+    ages = {name: _age(infos, now) for name, infos in runs.items()}
+    forgotten = expired_runs(ages, policy) - {attempt.run for _, attempt in attempts} if forget else set()
     for name, infos in runs.items():
         if name in forgotten:
             found.groups["runs"] += infos
@@ -64,6 +65,7 @@ def survey(store: Store, policy: Policy, now: float, *, forget: bool = True) -> 
 
     records = reach.steps_and_keys(store.list("records/"))
     pointed = reach.pointed_at(store, kept_runs)
+    pointed |= {item for _, attempt in attempts for item in attempt.records.items()}
     stays = {
         name for name, info in records.items() if name in pointed or info.modified >= cutoff or not forget
     }
@@ -82,6 +84,7 @@ def survey(store: Store, policy: Policy, now: float, *, forget: bool = True) -> 
         ),
         *reach.data_set_roots(store),
         *reach.model_roots(store),
+        *(root for root, _ in attempts),
         *_checkpoints(store, policy, now, {key for _, key in records}, found),
     ]
     found.roots.update(root.kind for root in roots)
@@ -108,6 +111,12 @@ def survey(store: Store, policy: Policy, now: float, *, forget: bool = True) -> 
         info
         for info in store.list("tensorboard/")
         if info.modified < cutoff and (match := EVENTS.fullmatch(info.key)) and match["start"] not in trained
+    ]
+    found.groups["notices"] = [
+        info
+        for info in store.list("notices/")
+        if info.modified < cutoff
+        and info.key.split("/")[1].partition(".")[0] not in {key for _, key in stays}
     ]
     found.groups["probes"] = [
         info for info in store.list("probes/") if info.modified < cutoff and UNUSED_PROBE.fullmatch(info.key)

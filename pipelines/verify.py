@@ -92,6 +92,7 @@ def _roots(store: Store, result: Verified) -> Iterator[Root]:
     try:
         yield from reach.data_set_roots(store)
         yield from reach.model_roots(store)
+        yield from (root for root, _ in reach.attempt_roots(store))
     except StoreError as error:
         result.faults.append(Fault(error.what, error.where or "", error.where or ""))
     for info in store.list("checkpoints/"):
