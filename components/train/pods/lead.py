@@ -43,6 +43,8 @@ class Lead:
         self.workers_a_pod = job.resolved.placement.world_size // pods.count
         self.joined: dict[int, Member] = {}
         """Who is there for the next generation."""
+        self.gone: set[Member] = set()
+        """Those of this generation who hung up."""
 
     def run(self) -> ModelRef:
         """Lead until the training is done.
@@ -121,6 +123,7 @@ class Lead:
         generation = begin_generation(context.store, job.key, step=step, max_restarts=self.max_restarts)
         members = [self.joined[index] for index in sorted(self.joined)]
         self.joined = {}
+        self.gone.clear()
         with self._rendezvous(members) as environments:
             for number, member in enumerate(members):
                 member.connection.send(
@@ -199,6 +202,7 @@ class Lead:
         """Why the generation is over, if it is now."""
         message, index = event.message, event.member.index
         if message is None:
+            self.gone.add(event.member)
             return f"pod {index} is gone, or says nothing any more"
         if message["kind"] == "message":
             fields = dict(message["fields"])
@@ -216,7 +220,7 @@ class Lead:
 
     def _say_goodbye(self, members: list[Member], kind: str, **fields: object) -> None:
         """Tell them, and wait until they have hung up: closing first could cut the last word off."""
-        left = set(members)
+        left = set(members) - self.gone
         for member in members:
             member.connection.send(kind, **fields)
         until = time.monotonic() + FAREWELL_S
