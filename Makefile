@@ -4,12 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIGITS := .conveyor/digits
 PYTEST_ARGS ?=
+IMAGE ?= conveyor:cpu
+IMAGE_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-cluster lint format bench doctor clean
+.PHONY: help setup demo test test-slow test-containers test-cluster image image-cuda image-mpi images-pin sbom audit lint format bench doctor clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv (packages, Horovod's wheel, this project); ends at once when nothing changed
 	@$(PYTHON) tools/bootstrap.py --venv $(VENV)
@@ -24,8 +26,29 @@ test: setup ## fast and integration tests (PYTEST_ARGS="-k store" narrows)
 test-slow: setup ## tests that take more than half a minute each
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
+test-containers: setup ## the images, built first where they are not: needs a Docker engine
+	@$(BIN)/python -m pytest -m containers $(PYTEST_ARGS)
+
 test-cluster: setup ## a real Kubernetes: KUBECONFIG names it, and it knows the images conveyor:cpu and conveyor:mpi
 	@$(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
+
+image: ## conveyor:cpu (IMAGE_ARGS="--build-arg BASE=…", docs/images.md)
+	@$(PYTHON) tools/images/build.py cpu $(IMAGE_ARGS)
+
+image-cuda: ## conveyor:cuda, with Horovod over NCCL
+	@$(PYTHON) tools/images/build.py cuda $(IMAGE_ARGS)
+
+image-mpi: ## conveyor:mpi, for an MPIJob: conveyor:cpu and an ssh server
+	@$(PYTHON) tools/images/build.py mpi $(IMAGE_ARGS)
+
+images-pin: ## write docker/bases.lock: the digests of the base images, as the registry has them now
+	@$(PYTHON) tools/images/pin.py
+
+sbom: ## what IMAGE contains, as SPDX JSON in build/ (needs syft)
+	@$(PYTHON) tools/images/sbom.py $(IMAGE)
+
+audit: ## look every version of constraints.txt up in PyPI's vulnerability database
+	@$(PYTHON) tools/images/audit.py $(AUDIT_ARGS)
 
 lint: setup ## ruff and mypy, as CI runs them
 	@status=0; \

@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+HOROVOD_NEEDS = ["cloudpickle", "packaging", "psutil", "pyyaml"]
+"""Horovod comes as a wheel of our own making, without what it asks the index for."""
 OWN_EXTRA = re.compile(r"^conveyor\[([\w,\s-]+)\]$")
 
 
@@ -20,7 +22,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("extras", nargs="*")
     arguments = parser.parse_args(argv)
     project = tomllib.loads(arguments.pyproject.read_text(encoding="utf-8"))["project"]
-    print("\n".join(requirements(project, arguments.extras)))
+    print("\n".join([*requirements(project, arguments.extras), *HOROVOD_NEEDS]))
     return 0
 
 
