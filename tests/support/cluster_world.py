@@ -73,15 +73,7 @@ class World:
         whole: dict[str, Any] = {
             **SMALL,
             "store": {"url": "s3://store/tests", "endpoint": f"http://minio.{self.namespace}:9000"},
-            "kubernetes": {
-                "image": IMAGE,
-                "namespace": self.namespace,
-                "start_timeout_s": 120,
-                "resources": {
-                    "default": {"cpu": "100m", "memory": "2Gi"},
-                    "launcher": {"cpu": "50m", "memory": "1Gi"},
-                },
-            },
+            "kubernetes": self.kubernetes(),
         }
         whole["ingest"] = {**whole["ingest"], "source": "s3://images/small"}
         for section, values in sections.items():
@@ -89,6 +81,16 @@ class World:
         path = folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(whole))
         return path
+
+    def kubernetes(self, **settings: Any) -> dict[str, Any]:
+        """The section `kubernetes`: small pods in this namespace; `resources` are added to ours."""
+        resources = {
+            "default": {"cpu": "100m", "memory": "2Gi"},
+            "launcher": {"cpu": "50m", "memory": "1Gi"},
+            **settings.pop("resources", {}),
+        }
+        ours = {"image": IMAGE, "namespace": self.namespace, "start_timeout_s": 120, "resources": resources}
+        return {**ours, **settings}
 
     def conveyor(self, *arguments: str | Path, cwd: Path, timeout_s: float = 280) -> Ended:
         return conveyor(*arguments, cwd=cwd, env={"CONVEYOR_LOG_FORMAT": "lines"}, timeout_s=timeout_s)

@@ -1,0 +1,226 @@
+"""`conveyor run --on kubernetes` on a real cluster: a whole run, launchers that die or are two, and Ctrl-C."""
+
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.cluster_world import (
+    World,
+    delete_namespace,
+    fill,
+    make_namespace,
+    start_minio,
+    wait_until,
+    why_no_cluster,
+)
+from support.small_pipeline import Ended, command, environment
+
+REASON = why_no_cluster()
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
+]
+STEPS = ["ingest", "preprocess", "train", "evaluate", "compress", "promote"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = make_namespace("launch")
+    try:
+        start_minio(made)
+        fill(made, tmp_path_factory.mktemp("images"))
+        yield made
+    finally:
+        delete_namespace(made)
+
+
+def run(world: World, config: Path, *more: str, cwd: Path) -> Ended:
+    return world.conveyor("run", "--on", "kubernetes", "-f", config, "--json", *more, cwd=cwd, timeout_s=550)
+
+
+def steps_of(ended: Ended) -> dict[str, tuple[str, str]]:
+    """Step → key and what it produced."""
+    return {name: (step["key"], step["output"]) for name, step in ended.json()["steps"].items()}
+
+
+def launcher_pods(world: World, run_id: str, phase: str = "Running") -> list[dict[str, Any]]:
+    found = world.get("pods", f"app.kubernetes.io/component=launcher,conveyor/run={run_id}")
+    return [pod for pod in found if pod["status"]["phase"] == phase and not is_going(pod)]
+
+
+def is_going(thing: dict[str, Any]) -> bool:
+    return "deletionTimestamp" in thing["metadata"]
+
+
+def kill_launcher(world: World, run_id: str, *, once_there_is: str) -> None:
+    """Wait for the first pod of a step, then kill the launcher's without a word."""
+    wait_until(
+        f"a pod of {once_there_is}",
+        lambda: world.get("pods", f"conveyor/run={run_id},conveyor/step={once_there_is}"),
+        timeout_s=400,
+    )
+    (pod,) = wait_until("a launcher", lambda: launcher_pods(world, run_id))
+    world.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+
+
+def test_a_whole_run_with_training_on_two_pods_whose_launcher_is_killed_twice(
+    world: World, tmp_path: Path
+) -> None:
+    config = world.config(
+        tmp_path, train={"workers": None}, kubernetes=world.kubernetes(training={"pods": 2})
+    )
+    killed: list[BaseException] = []
+
+    def kill() -> None:
+        try:
+            kill_launcher(world, "whole", once_there_is="ingest")
+            kill_launcher(world, "whole", once_there_is="train")
+        except BaseException as error:  # noqa: BLE001 - told by the test below
+            killed.append(error)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    ended = run(world, config, "--run", "whole", cwd=tmp_path)
+    killer.join()
+    assert not killed, killed[0]
+    assert ended.status == 0, ended.err
+    result = ended.json()
+    assert (result["run"], result["state"], result["promoted"]) == ("whole", "succeeded", True)
+    assert list(result["steps"]) == STEPS
+
+    # One Job did each step, however many launchers there were, and each belongs to the run's own.
+    jobs = [job for job in world.get("jobs") if "conveyor/step" in job["metadata"]["labels"]]
+    assert sorted(job["metadata"]["labels"]["conveyor/step"] for job in jobs) == sorted(STEPS)
+    for job in jobs:
+        step = job["metadata"]["labels"]["conveyor/step"]
+        key = result["steps"][step]["key"]
+        assert job["metadata"]["name"] == f"conveyor-{step}-{key[:12]}"
+        assert [owner["name"] for owner in job["metadata"]["ownerReferences"]] == ["conveyor-run-whole"]
+    train = next(job for job in jobs if job["metadata"]["labels"]["conveyor/step"] == "train")
+    assert train["status"]["succeeded"] == 2
+
+    # Every rank's words arrived with its name, and no line twice.
+    lines = ended.err.splitlines()
+    assert "train: adopted Job" in ended.err
+    for rank in (0, 1):
+        assert sum(line.startswith(f"train/{rank}: training with") for line in lines) == 1
+
+    # The same once more, by the launcher's own log: it has ended, and there is nothing to do.
+    again = run(world, config, "--run", "whole", cwd=tmp_path)
+    assert again.status == 0, again.err
+    assert again.json() == result
+    assert len(world.get("pods", "app.kubernetes.io/component=launcher")) == len(
+        world.get("pods", "app.kubernetes.io/component=launcher,conveyor/run=whole")
+    )
+
+
+def test_two_launchers_at_once_come_to_one_result(world: World, tmp_path: Path) -> None:
+    config = world.config(tmp_path, preprocess={"image_size": 20})
+    ends: dict[str, Ended] = {}
+
+    def one(name: str) -> None:
+        ends[name] = run(world, config, "--run", name, "--until", "preprocess", cwd=tmp_path)
+
+    both = [threading.Thread(target=one, args=(name,)) for name in ("twin-a", "twin-b")]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    for ended in ends.values():
+        assert ended.status == 0, ended.err
+    assert steps_of(ends["twin-a"]) == steps_of(ends["twin-b"])
+    key = steps_of(ends["twin-a"])["preprocess"][0]
+    (job,) = [
+        job for job in world.get("jobs") if job["metadata"]["name"] == f"conveyor-preprocess-{key[:12]}"
+    ]
+    owners = {owner["name"] for owner in job["metadata"]["ownerReferences"]}
+    assert owners == {"conveyor-run-twin-a", "conveyor-run-twin-b"}
+    assert job["status"]["succeeded"] == 1
+
+
+def test_ctrl_c_leaves_it_running_and_says_how_to_follow_and_stop_it(world: World, tmp_path: Path) -> None:
+    config = world.config(tmp_path, preprocess={"image_size": 16})
+    arguments = ["run", "--on", "kubernetes", "-f", str(config), "--run", "left", "--until", "preprocess"]
+    process = subprocess.Popen(
+        command(arguments), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if "[1/2]" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    seen += process.stderr.read()
+    assert process.wait() == 130
+    assert f"kubectl -n {world.namespace} delete job conveyor-run-left" in seen
+    assert "the run left goes on in the cluster" in seen
+
+    other = run(
+        world,
+        world.config(tmp_path, "other", preprocess={"image_size": 12}),
+        "--run",
+        "left",
+        "--until",
+        "preprocess",
+        cwd=tmp_path,
+    )
+    assert other.status == 2
+    assert "under way in the cluster with other settings" in other.err
+
+    followed = run(world, config, "--run", "left", "--until", "preprocess", cwd=tmp_path)
+    assert followed.status == 0, followed.err
+    assert "joined conveyor-run-left" in followed.err or "found conveyor-run-left" in followed.err
+    assert set(followed.json()["steps"]) == {"ingest", "preprocess"}
+
+
+def test_a_failed_job_that_was_left_behind_is_started_anew(world: World, tmp_path: Path) -> None:
+    tiny = world.kubernetes(retries=0, resources={"preprocess": {"memory": "48Mi"}})
+    settings = {"preprocess": {"image_size": 24}}
+    bad = world.config(tmp_path, "bad", kubernetes=tiny, **settings)
+    failed = run(world, bad, "--run", "before", "--until", "preprocess", cwd=tmp_path)
+    assert failed.status == 3, failed.err
+    assert failed.json()["error"]["step"] == "preprocess"
+    assert "ran out of memory" in failed.json()["error"]["what"]
+
+    ended = run(
+        world,
+        world.config(tmp_path, "good", **settings),
+        "--run",
+        "after",
+        "--until",
+        "preprocess",
+        cwd=tmp_path,
+    )
+    assert ended.status == 0, ended.err
+    assert "had failed and is started anew" in ended.err
+    assert "OOMKilled" in ended.err
+
+
+def test_detached(world: World, tmp_path: Path) -> None:
+    config = world.config(tmp_path)
+    started = world.conveyor(
+        "run",
+        "--on",
+        "kubernetes",
+        "-f",
+        config,
+        "--run",
+        "alone",
+        "--until",
+        "ingest",
+        "--detach",
+        cwd=tmp_path,
+    )
+    assert started.status == 0, started.err
+    assert "--run alone --until ingest   follows it" in started.out
+    followed = run(world, config, "--run", "alone", "--until", "ingest", cwd=tmp_path)
+    assert followed.status == 0, followed.err
+    assert json.loads(followed.out)["run"] == "alone"
