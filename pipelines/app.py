@@ -29,8 +29,20 @@ COMMANDS = {
     "models": ("pipelines.models:command", "List, show, promote and roll back models."),
     "runs": ("pipelines.commands.runs:runs", "List what ran."),
     "report": ("pipelines.commands.runs:report", "Show where a run's report is, or write it to a file."),
+    "metrics": (
+        "pipelines.commands.metrics:metrics",
+        "Serve runs, models and retrainings of a store to Prometheus.",
+    ),
     "compile": ("pipelines.commands.compile:compile_", "Write the pipeline as Kubeflow YAML."),
     "manifests": ("pipelines.manifests.command:command", "Write the steps as plain Kubernetes manifests."),
+    "submit": (
+        "pipelines.commands.submit:submit",
+        "Run the pipeline on a Kubeflow server, and follow it.",
+    ),
+    "schedule": (
+        "pipelines.commands.schedule:schedule",
+        "Run it there again and again: create, list, pause, resume, remove.",
+    ),
     "example": ("pipelines.example:command", "Write an example data set."),
     "store": ("pipelines.storage:command", "Make the store's bucket where there is none."),
     "gc": ("pipelines.gc:command", "Remove from the store what nothing refers to (a dry run by default)."),

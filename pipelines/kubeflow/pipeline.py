@@ -10,12 +10,10 @@ from components.cluster.config import KubernetesConfig
 from pipelines.graph import Graph, Step
 from pipelines.kubeflow.component import report
 from pipelines.kubeflow.form import Value
-from pipelines.kubeflow.task import place
+from pipelines.kubeflow.task import REPORT, place
 from pipelines.parameters import PARAMETERS, Parameter
 
 PIPELINE_NAME = "conveyor"
-REPORT = "report"
-"""The last task, which runs however the others ended."""
 STEPS = "steps"
 """The group that all other tasks are in."""
 

@@ -10,6 +10,10 @@ from components.cluster.names import labels
 from components.cluster.pods import GPU, SECRET_KEYS, USER, placement_env
 
 TRAIN = "train"
+REPORT = "report"
+"""The last task, which runs however the others ended."""
+WEBHOOK = "conveyor-webhook"
+WEBHOOK_KEYS = {"url": "CONVEYOR_WEBHOOK_URL", "secret": "CONVEYOR_WEBHOOK_SECRET"}
 MEMORY = re.compile(r"\d+([KMGTPE]i?)?")  # what kfp accepts; Kubernetes takes more
 
 
@@ -59,6 +63,8 @@ def _set_environment(task: Any, step: str, settings: KubernetesConfig) -> None:
     if settings.secret:
         keys = {key: name for name, key in SECRET_KEYS.items()}
         k8s.use_secret_as_env(task, settings.secret, keys, optional=True)
+    if step == REPORT:
+        k8s.use_secret_as_env(task, WEBHOOK, WEBHOOK_KEYS, optional=True)
 
 
 def _set_resources(task: Any, step: str, settings: KubernetesConfig) -> None:

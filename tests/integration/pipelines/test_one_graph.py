@@ -14,9 +14,11 @@ import jsonschema
 import pytest
 import yaml
 
+from components.cluster.config import KubernetesConfig
 from components.common.runs import list_runs, read_pointer
 from components.common.store import Store, open_store
 from pipelines.graph import GRAPH, Graph, Step
+from pipelines.runner import read_result
 from support.images import make_image_folder
 from support.small_pipeline import ROOT, SMALL, conveyor, environment, write_config
 
@@ -43,7 +45,7 @@ def first(place: Path) -> Any:
 
 
 def run_kubeflow(graph: Graph, place: Path, monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> None:
-    """Run the pipeline made from `graph` under kfp.local, in subprocesses of this Python."""
+    """Run the pipeline made from `graph` under kfp.local, in subprocesses of this Python; nothing is tried again."""
     from kfp import local
 
     from pipelines.kubeflow import make_pipeline
@@ -56,7 +58,7 @@ def run_kubeflow(graph: Graph, place: Path, monkeypatch: pytest.MonkeyPatch, **p
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "you may be using a custom image": we are
-        make_pipeline(graph)(**parameters)
+        make_pipeline(graph, kubernetes=KubernetesConfig(retries=0))(**parameters)
 
 
 def outputs(place: Path, name: str) -> list[Path]:
@@ -157,9 +159,24 @@ def test_kubeflow_reuses_every_step(first: Any, place: Path, monkeypatch: pytest
     }
     for step in first["steps"].values():
         assert references[step["output"]["kind"]] == step["output"]
-    pages = outputs(place, "report") + outputs(place, "contact_sheet")
-    assert len(pages) == 2
+    pages = outputs(place, "report") + outputs(place, "contact_sheet") + outputs(place, "page")
+    assert len(pages) == 3
     assert all(path.read_bytes().lstrip().lower().startswith(b"<!doctype html") for path in pages)
+
+
+def test_kubeflows_last_task_leaves_what_conveyor_run_leaves(first: Any, place: Path) -> None:
+    store = open_store(str(place / "store"))
+    document: Any = read_result(store, "kubeflow")
+    result = document["result"]
+    jsonschema.validate(result, SCHEMA)
+    assert {step["state"] for step in result["steps"].values()} == {"reused"}
+    for part in ("ingest", "metrics", "model", "compressed", "promoted", "awaiting_approval"):
+        assert result[part] == first[part], part
+    assert 0 < result["seconds"] < 3600
+    (page,) = outputs(place, "page")
+    assert page.read_bytes() == Path(result["report"]).read_bytes()
+    told = conveyor("runs", "--store", "store", "--json", cwd=place).json()
+    assert next(row for row in told if row["run"] == "kubeflow")["state"] == "succeeded"
 
 
 def keys_of(store: Store, run: str) -> dict[str, str]:
@@ -177,16 +194,48 @@ def test_kubeflow_sees_metrics_and_curves_as_strict_json(
         json.loads(path.read_bytes(), parse_constant=refuse)
         for path in outputs(place, "executor_output.json")
     ]
-    assert len(documents) == len(GRAPH)
+    assert len(documents) == len(GRAPH) + 1
     artifacts = {
         name: value["artifacts"][0] for each in documents for name, value in each["artifacts"].items()
     }
+    figures = [each["artifacts"]["metrics"]["artifacts"][0]["metadata"] for each in documents]
+    assert any("exit_code" in shown and "accuracy" in shown for shown in figures)
     assert math.isclose(
         artifacts["classification"]["metadata"]["confusionMatrix"]["rows"][0]["row"][0], 2, abs_tol=2
     )
     curve = artifacts["classification"]["metadata"]["confidenceMetrics"]
     assert curve
     assert all(math.isfinite(point["confidenceThreshold"]) for point in curve)
+
+
+def test_a_kubeflow_run_that_fails_tells_step_and_cause(
+    first: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(place / "kfp", ignore_errors=True)
+    monkeypatch.chdir(place)
+    with pytest.raises(RuntimeError, match="preprocess"):
+        run_kubeflow(
+            GRAPH,
+            place,
+            monkeypatch,
+            source=str(place / "images"),
+            store=str(place / "store"),
+            run="failing",
+            image_size=100000,
+            config=yaml.safe_dump(SMALL),
+        )
+    document: Any = read_result(open_store(str(place / "store")), "failing")
+    result = document["result"]
+    jsonschema.validate(result, SCHEMA)
+    assert result["state"] == "failed"
+    assert result["error"]["step"] == "preprocess"
+    assert result["error"]["exit_code"] == 2
+    assert {name: step["state"] for name, step in result["steps"].items()} == {
+        "ingest": "reused",
+        "preprocess": "failed",
+    }
+    (page,) = outputs(place, "page")
+    assert result["error"]["what"].split("\n")[0] in page.read_text()
 
 
 def test_a_step_added_to_the_table_shows_everywhere(
@@ -226,7 +275,8 @@ def test_a_step_added_to_the_table_shows_everywhere(
     )
     capfd.readouterr()
     spec = next(iter(yaml.safe_load_all(compiled.read_text())))
-    assert spec["root"]["dag"]["tasks"]["dummy"]["dependentTasks"] == ["ingest"]
+    steps = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert steps["dummy"]["dependentTasks"] == ["ingest"]
     images = {e["container"]["image"] for e in spec["deploymentSpec"]["executors"].values()}
     assert images == {"registry.example/conveyor-python:1"}
 

@@ -10,8 +10,7 @@ from components.cluster.config import KubernetesConfig, resources_for
 from pipelines.config import read_config
 from pipelines.graph import GRAPH
 from pipelines.kubeflow import form_values, write_manifest, write_yaml
-from pipelines.kubeflow.pipeline import REPORT
-from pipelines.kubeflow.task import not_settable
+from pipelines.kubeflow.task import REPORT, not_settable
 from pipelines.parameters import PARAMETERS
 
 

@@ -1,0 +1,313 @@
+"""`conveyor submit` against a server that speaks Kubeflow's REST API v2beta1 (support/kfp_server.py)."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.common.canonical import canonical_json
+from components.common.store import open_store
+from pipelines.cli import invoke
+from pipelines.graph import GRAPH
+from support.kfp_backend import Backend, Object
+from support.kfp_server import KfpServer
+from support.small_pipeline import command, environment
+
+pytestmark = pytest.mark.integration
+
+QUICK = ("--poll", "0.01")
+
+
+@pytest.fixture(autouse=True)
+def _no_server_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in (
+        "KF_PIPELINES_ENDPOINT",
+        "KF_PIPELINES_TOKEN",
+        "KF_PIPELINES_SA_TOKEN_PATH",
+        "KF_PIPELINES_COOKIE",
+        "KUBERNETES_SERVICE_HOST",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+
+
+@pytest.fixture
+def server() -> Iterator[KfpServer]:
+    with KfpServer() as running:
+        yield running
+
+
+def submit(server: KfpServer, *arguments: str) -> int:
+    return invoke(["submit", "--host", server.url, *QUICK, *arguments])
+
+
+def only(objects: dict[str, Object]) -> Object:
+    (found,) = objects.values()
+    return found
+
+
+def leave_result(backend: Backend, store: Path, **result: Any) -> None:
+    """Have runs leave that in the store when they end, as their last task does."""
+
+    def write(run: Object) -> None:
+        name = run["parameters"]["run"]
+        document: Any = {
+            "version": 1,
+            "result": {"run": name, "state": "succeeded", "store": str(store), **result},
+        }
+        open_store(str(store)).put(f"runs/{name}/result.json", canonical_json(document))
+
+    backend.on_end = write
+
+
+PROMOTED = {"model": {"version": 3, "digest": "x"}, "promoted": True, "metrics": {"accuracy": 0.9}}
+
+
+def test_a_run_is_uploaded_started_and_followed(
+    server: KfpServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_result(server.backend, tmp_path, **PROMOTED)
+    (tmp_path / "c.yaml").write_text("train: {batch_size: 64}\npromote: {min_accuracy: 0.5}")
+    status = submit(
+        server,
+        *("-f", str(tmp_path / "c.yaml"), "--store", str(tmp_path), "--source", "s3://bucket/images"),
+        *("--epochs", "3", "--param", "training_pods=2", "--run", "nightly", "--image", "r.example/c:1"),
+        *("--experiment", "pictures"),
+    )
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    run = only(server.backend.runs)
+    assert run["display_name"] == "conveyor nightly"
+    parameters = run["parameters"]
+    assert json.loads(json.dumps(parameters | {"config": ""})) == {
+        "store": str(tmp_path),
+        "source": "s3://bucket/images",
+        "epochs": 3,
+        "training_pods": 2,
+        "run": "nightly",
+        "config": "",
+    }
+    assert "batch_size: 64" in parameters["config"]
+    assert server.backend.experiments[run["experiment_id"]]["display_name"] == "pictures"
+    version = server.backend.versions[run["pipeline_version_reference"]["pipeline_version_id"]]
+    executors = version["pipeline_spec"]["deploymentSpec"]["executors"]
+    assert {e["container"]["image"] for e in executors.values()} == {"r.example/c:1"}
+    for number, name in enumerate((*GRAPH.names(), "report"), start=1):
+        assert f"[{number}/{len(GRAPH) + 1}] {name} done" in captured.err
+    assert "run nightly succeeded" in captured.out
+    assert "90.00 %" in captured.out
+    assert "Run details" not in captured.out  # kfp's own chatter
+
+
+def test_the_same_pipeline_is_one_version(server: KfpServer) -> None:
+    for run in ("a", "b"):
+        assert submit(server, "--store", "s3://b/p", "--run", run, "--epochs", "2", "--detach") == 0
+    assert len(server.backend.runs) == 2
+    assert len(server.backend.pipelines) == 1
+    assert (
+        len(
+            {run["pipeline_version_reference"]["pipeline_version_id"] for run in server.backend.runs.values()}
+        )
+        == 1
+    )
+    assert submit(server, "--store", "s3://b/p", "--image", "other:1", "--detach") == 0
+    assert (
+        len(
+            {run["pipeline_version_reference"]["pipeline_version_id"] for run in server.backend.runs.values()}
+        )
+        == 2
+    )
+
+
+def test_a_refused_model_ends_with_4(
+    server: KfpServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_result(server.backend, tmp_path, **(PROMOTED | {"promoted": False}))
+    assert submit(server, "--store", str(tmp_path), "--json") == 4
+    told = json.loads(capsys.readouterr().out)
+    assert (told["state"], told["promoted"], told["kubeflow_state"]) == ("succeeded", False, "SUCCEEDED")
+    assert told["kubeflow_run"] in server.backend.runs
+
+
+def test_a_failed_step_ends_with_3_and_what_kubeflow_knows(
+    server: KfpServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.backend.fail_step = "train"
+    assert submit(server, "--store", "s3://b/p") == 3
+    captured = capsys.readouterr()
+    assert "the run failed in train" in captured.err
+    assert "train failed" in captured.err
+    assert "report done" in captured.err
+    assert "evaluate" not in captured.err
+    assert "the store cannot be read from here" in captured.err
+
+
+def test_a_failed_steps_own_words_are_told_where_the_store_can_be_read(
+    server: KfpServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.backend.fail_step = "ingest"
+    error = {"step": "ingest", "what": "there are no images", "todo": "look", "exit_code": 2}
+    leave_result(server.backend, tmp_path, state="failed", error=error)
+    assert submit(server, "--store", str(tmp_path)) == 2
+    captured = capsys.readouterr()
+    assert "ingest: there are no images" in captured.err
+    assert "to do: look" in captured.err
+
+
+def test_detached_and_attached_again(
+    server: KfpServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_result(server.backend, tmp_path, **PROMOTED)
+    assert submit(server, "--store", str(tmp_path), "--run", "x", "--detach") == 0
+    run_id = only(server.backend.runs)["run_id"]
+    assert f"conveyor submit --attach {run_id} --host {server.url}" in capsys.readouterr().out
+    assert only(server.backend.runs)["state"] == "PENDING"
+    assert submit(server, "--attach", run_id) == 0
+    assert "run x succeeded" in capsys.readouterr().out
+    assert submit(server, "--attach", "nonsense") == 2
+    assert "404" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_answer_for_a_while_is_asked_again(
+    server: KfpServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leave_result(server.backend, tmp_path, **PROMOTED)
+    assert submit(server, "--store", str(tmp_path), "--detach") == 0
+    run_id = only(server.backend.runs)["run_id"]
+    looks = iter(range(100))
+    server.stumbles = lambda request: request == f"GET /runs/{run_id}" and next(looks) in {2, 3}
+    capsys.readouterr()
+    assert submit(server, "--attach", run_id) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("the Kubeflow server cannot answer just now; asking again") == 2
+    assert "run" in captured.out
+
+
+def test_ctrl_c_leaves_the_run_going(server: KfpServer, tmp_path: Path) -> None:
+    server.backend.stay_running = True
+    process = subprocess.Popen(
+        command(["submit", "--host", server.url, *QUICK, "--store", "s3://b/p", "--run", "long"]),
+        cwd=tmp_path,
+        env=environment({"KUBECONFIG": str(tmp_path / "none")}),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "following run long" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (lines, out, err)
+    run_id = only(server.backend.runs)["run_id"]
+    assert "goes on in Kubeflow" in err
+    assert f"conveyor submit --attach {run_id}" in err
+    assert only(server.backend.runs)["state"] == "PENDING"
+
+
+def test_a_cancelled_run_ends_with_3(server: KfpServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit(server, "--store", "s3://b/p", "--detach") == 0
+    run_id = only(server.backend.runs)["run_id"]
+    server.backend.terminate(run_id)
+    assert submit(server, "--attach", run_id) == 3
+    assert "cancelled" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "no store is given"),
+        (("--store", "relative/folder"), "the pods cannot reach a store"),
+        (("--store", "s3://b/p", "--source", "photos"), "the pods cannot reach a source"),
+        (("--store", "s3://b/p", "--param", "epoch=3"), "the pipeline has no such parameter"),
+        (("--store", "s3://b/p", "--param", "epochs=many"), "whole number"),
+        (("--store", "s3://b/p", "--set", "train.epoch=3"), "did you mean train.epochs?"),
+        (("--store", "s3://b/p", "--run", "No Good"), "not a usable run name"),
+    ],
+)
+def test_wrong_settings_are_told_before_anything_is_asked_of_the_server(
+    server: KfpServer, arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(server, *arguments) == 2
+    assert told in capsys.readouterr().err
+    assert server.requests == []
+
+
+def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with KfpServer() as server:
+        url = server.url
+    assert invoke(["submit", "--host", url, "--store", "s3://b/p"]) == 3
+    error = capsys.readouterr().err
+    assert "the Kubeflow server does not answer" in error
+    assert "Connection refused" in error
+    assert "Traceback" not in error
+    assert "Retrying" not in error
+
+
+def test_no_server_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["submit", "--store", "s3://b/p"]) == 2
+    assert "no Kubeflow server is given" in capsys.readouterr().err
+    assert invoke(["submit", "--host", "localhost:8888", "--store", "s3://b/p"]) == 2
+    assert "not a URL" in capsys.readouterr().err
+
+
+def test_who_is_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpServer(token="s3cr3t-token") as server:
+        assert submit(server, "--store", "s3://b/p", "--detach") == 2
+        assert "does not know who is asking" in capsys.readouterr().err
+        (tmp_path / "token").write_text("s3cr3t-token\n")
+        assert submit(server, "--store", "s3://b/p", "--detach", "--token-file", str(tmp_path / "token")) == 0
+        assert "s3cr3t" not in "".join(capsys.readouterr())
+        monkeypatch.setenv("KF_PIPELINES_TOKEN", "s3cr3t-token")
+        assert submit(server, "--store", "s3://b/p", "--detach") == 0
+        assert submit(server, "--store", "s3://b/p", "--detach", "--token-file", str(tmp_path / "no")) == 2
+        assert "the token cannot be read" in capsys.readouterr().err
+
+
+def test_a_login_page_is_no_api(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with KfpServer(cookie="authservice_session=abc") as server:
+        assert submit(server, "--store", "s3://b/p", "--detach") == 2
+        assert "somebody has to log in first" in capsys.readouterr().err
+        monkeypatch.setenv("KF_PIPELINES_COOKIE", "authservice_session=abc")
+        assert submit(server, "--store", "s3://b/p", "--detach") == 0
+
+
+def test_a_server_with_several_users(capsys: pytest.CaptureFixture[str]) -> None:
+    backend = Backend(multi_user=True)
+    with KfpServer(backend, namespaces=frozenset({"mine"})) as server:
+        assert submit(server, "--store", "s3://b/p", "--detach") == 2
+        assert "--namespace" in capsys.readouterr().err
+        assert submit(server, "--store", "s3://b/p", "--detach", "--namespace", "yours") == 2
+        assert "does not allow this" in capsys.readouterr().err
+        assert submit(server, "--store", "s3://b/p", "--detach", "--namespace", "mine") == 0
+        assert {p["namespace"] for p in backend.pipelines.values()} == {"mine"}
+        assert only(backend.experiments)["namespace"] == "mine"
+        assert "--namespace mine" in capsys.readouterr().out
+
+
+def test_the_servers_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-out", str(certificate), "-keyout", str(key)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with KfpServer(certificate=(certificate, key)) as server:
+        assert submit(server, "--store", "s3://b/p", "--detach") == 2
+        assert "certificate is not trusted" in capsys.readouterr().err
+        assert submit(server, "--store", "s3://b/p", "--detach", "--ca-file", str(certificate)) == 0
+        assert submit(server, "--store", "s3://b/p", "--ca-file", str(tmp_path / "no")) == 2
+        assert "no such certificate file" in capsys.readouterr().err

@@ -1,0 +1,413 @@
+"""What a Kubeflow Pipelines server remembers and refuses (API v2beta1), for `kfp_server.py`.
+
+The backend itself cannot be had on a test machine, so this follows what its interface publishes (the swagger files and
+the checks of its API server, release 2.17): the same fields, the same refusals with the same codes, and no more.
+"""
+
+import base64
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+Object = dict[str, Any]
+
+INVALID, NOT_FOUND, EXISTS, DENIED, INTERNAL, UNAUTHENTICATED = 3, 5, 6, 7, 13, 16
+
+# Fields that a client may send; anything else is refused, as the server's JSON reader does.
+RUNTIME_CONFIG = {"parameters", "pipeline_root"}
+VERSION_REFERENCE = {"pipeline_id", "pipeline_version_id"}
+EXPERIMENT = {"experiment_id", "display_name", "description", "created_at", "namespace", "storage_state"}
+RUN = {
+    *("experiment_id", "run_id", "display_name", "storage_state", "description", "pipeline_version_id"),
+    *("pipeline_spec", "pipeline_version_reference", "runtime_config", "service_account", "created_at"),
+    *("scheduled_at", "finished_at", "state", "error", "run_details", "recurring_run_id", "state_history"),
+}
+RECURRING = {
+    *("recurring_run_id", "display_name", "description", "pipeline_version_id", "pipeline_spec", "trigger"),
+    *("pipeline_version_reference", "runtime_config", "service_account", "max_concurrency", "mode"),
+    *("created_at", "updated_at", "status", "error", "no_catchup", "namespace", "experiment_id"),
+}
+SORTABLE = {"display_name", "name", "created_at", "id"}
+NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+DEFAULT_PAGE, MAX_PAGE = 20, 200
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "STRING": (str,),
+    "NUMBER_INTEGER": (int, float),
+    "NUMBER_DOUBLE": (int, float),
+    "BOOLEAN": (bool,),
+    "LIST": (list,),
+    "STRUCT": (dict,),
+}
+
+
+class RefusedError(Exception):
+    """The server says no: a gRPC code and a message."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass
+class Backend:
+    """The state behind the API. Tests read it and set how runs end."""
+
+    multi_user: bool = False
+    fail_step: str | None = None
+    """The step of the next runs that fails."""
+    stay_running: bool = False
+    """Runs do not go on however often they are asked for."""
+    on_end: Callable[[Object], None] | None = None
+    """Called once with a run that ends, as its last task would write what it came to."""
+    experiments: dict[str, Object] = field(default_factory=dict)
+    pipelines: dict[str, Object] = field(default_factory=dict)
+    versions: dict[str, Object] = field(default_factory=dict)
+    runs: dict[str, Object] = field(default_factory=dict)
+    recurring: dict[str, Object] = field(default_factory=dict)
+
+    # --- pipelines
+    def upload_pipeline(self, data: bytes, name: str, description: str, namespace: str) -> Object:
+        spec = read_spec(data)
+        if not name:
+            raise RefusedError(INVALID, "name is required")
+        if any(p["name"] == name and p["namespace"] == namespace for p in self.pipelines.values()):
+            raise RefusedError(EXISTS, "Failed to create a pipeline and a pipeline version")
+        pipeline_id = str(uuid.uuid4())
+        pipeline: Object = {
+            "pipeline_id": pipeline_id,
+            "name": name,
+            "display_name": name,
+            "description": description,
+            "namespace": namespace,
+            "created_at": now(),
+        }
+        self.pipelines[pipeline_id] = pipeline
+        self._add_version(pipeline_id, name, description, spec)
+        return pipeline
+
+    def upload_version(self, data: bytes, name: str, description: str, pipeline_id: str) -> Object:
+        spec = read_spec(data)
+        if pipeline_id not in self.pipelines:
+            raise RefusedError(INVALID, "Failed to create a pipeline version")
+        if any(v["pipeline_id"] == pipeline_id and v["name"] == name for v in self.versions.values()):
+            raise RefusedError(EXISTS, "Failed to create a pipeline version")
+        return self._add_version(pipeline_id, name, description, spec)
+
+    def _add_version(self, pipeline_id: str, name: str, description: str, spec: Object) -> Object:
+        version: Object = {
+            "pipeline_id": pipeline_id,
+            "pipeline_version_id": str(uuid.uuid4()),
+            "name": name,
+            "display_name": name,
+            "description": description,
+            "created_at": now(),
+            "pipeline_spec": spec,
+        }
+        self.versions[version["pipeline_version_id"]] = version
+        return version
+
+    # --- experiments
+    def create_experiment(self, body: Object) -> Object:
+        known_fields("experiment", body, EXPERIMENT)
+        name, namespace = body.get("display_name", ""), body.get("namespace", "")
+        if not name:
+            raise RefusedError(INVALID, "Experiment name is empty. Please specify a valid experiment name")
+        if self.multi_user and not namespace:
+            raise RefusedError(INVALID, "An experiment cannot have an empty namespace in multi-user mode")
+        if any(e["display_name"] == name and e["namespace"] == namespace for e in self.experiments.values()):
+            raise RefusedError(EXISTS, f"Failed to create a new experiment. The name {name} already exists")
+        experiment = {
+            "experiment_id": str(uuid.uuid4()),
+            "display_name": name,
+            "namespace": namespace,
+            "created_at": now(),
+            "storage_state": "AVAILABLE",
+        }
+        self.experiments[experiment["experiment_id"]] = experiment
+        return experiment
+
+    # --- runs
+    def create_run(self, body: Object) -> Object:
+        known_fields("run", body, RUN)
+        if not body.get("display_name"):
+            raise RefusedError(INVALID, "The run name is empty. Please specify a valid name")
+        spec, parameters = self._what_runs(body)
+        run = {
+            "experiment_id": self._experiment(body),
+            "run_id": str(uuid.uuid4()),
+            "display_name": body["display_name"],
+            "created_at": now(),
+            "state": "PENDING",
+            "pipeline_version_reference": body.get("pipeline_version_reference"),
+            "runtime_config": body.get("runtime_config") or {},
+            "service_account": body.get("service_account") or "pipeline-runner",
+            "parameters": parameters,
+            "waiting": tasks_in_order(spec),
+            "run_details": {"task_details": []},
+        }
+        self.runs[run["run_id"]] = run
+        return visible(run)
+
+    def get_run(self, run_id: str) -> Object:
+        """The run as it is now; each time it is asked for, it has gone on by half a task."""
+        run = found(self.runs, run_id, "run")
+        if not self.stay_running and run["state"] in {"PENDING", "RUNNING"}:
+            self._go_on(run)
+        return visible(run)
+
+    def terminate(self, run_id: str) -> Object:
+        run = found(self.runs, run_id, "run")
+        self._end(run, "CANCELED")
+        return {}
+
+    def _go_on(self, run: Object) -> None:
+        details = run["run_details"]["task_details"]
+        run["state"] = "RUNNING"
+        working = next((task for task in details if task["state"] == "RUNNING"), None)
+        if working is not None:
+            failed = working["display_name"] == self.fail_step
+            working["state"] = "FAILED" if failed else "SUCCEEDED"
+            working["end_time"] = now()
+            if failed:
+                working["error"] = {"code": 13, "message": "main: Error (exit code 1)"}
+                # Only the task that reports runs however the others end.
+                run["waiting"] = run["waiting"][-1:]
+        elif run["waiting"]:
+            name = run["waiting"].pop(0)
+            details.append({"run_id": run["run_id"], "task_id": str(uuid.uuid4()), "display_name": name})
+            details[-1] |= {"state": "RUNNING", "start_time": now()}
+        else:
+            self._end(run, "FAILED" if any(t["state"] == "FAILED" for t in details) else "SUCCEEDED")
+
+    def _end(self, run: Object, state: str) -> None:
+        run["state"], run["finished_at"] = state, now()
+        if state == "FAILED":
+            run["error"] = {"code": 13, "message": "child 'conveyor-x' failed"}
+        if self.on_end is not None:
+            self.on_end(run)
+
+    # --- recurring runs
+    def create_recurring(self, body: Object) -> Object:
+        known_fields("recurring_run", body, RECURRING)
+        if not body.get("display_name"):
+            raise RefusedError(INTERNAL, "Recurring run's name cannot be empty")
+        trigger = body.get("trigger") or {}
+        known_fields("trigger", trigger, {"cron_schedule", "periodic_schedule"})
+        cron = (trigger.get("cron_schedule") or {}).get("cron")
+        if cron is not None:
+            check_cron(cron)
+        interval = (trigger.get("periodic_schedule") or {}).get("interval_second")
+        if interval is not None and int(interval) < 1:
+            raise RefusedError(INVALID, f"Found invalid period schedule interval {interval}")
+        if not 1 <= int(body.get("max_concurrency", 0)) <= 10:
+            raise RefusedError(
+                INVALID, "Max concurrency of a recurring run must be at least 1 and at most 10"
+            )
+        if body.get("mode") not in {"ENABLE", "DISABLE"}:
+            raise RefusedError(INVALID, "The mode of a recurring run must be ENABLE or DISABLE")
+        self._what_runs(body)
+        enabled = body["mode"] == "ENABLE"
+        recurring = {
+            **{key: value for key, value in body.items() if value is not None},
+            "recurring_run_id": str(uuid.uuid4()),
+            "experiment_id": self._experiment(body),
+            "status": "ENABLED" if enabled else "DISABLED",
+            "created_at": now(),
+            "max_concurrency": str(body["max_concurrency"]),
+        }
+        self.recurring[recurring["recurring_run_id"]] = recurring
+        return recurring
+
+    def switch(self, recurring_run_id: str, *, enabled: bool) -> Object:
+        recurring = found(self.recurring, recurring_run_id, "recurring run")
+        recurring["mode"] = "ENABLE" if enabled else "DISABLE"
+        recurring["status"] = "ENABLED" if enabled else "DISABLED"
+        return {}
+
+    def _experiment(self, body: Object) -> str:
+        wanted: str = body.get("experiment_id") or ""
+        if wanted:
+            found(self.experiments, wanted, "experiment")
+            return wanted
+        if self.multi_user:
+            raise RefusedError(INVALID, "Experiment id can not be empty in multi-user mode")
+        default = next((e for e in self.experiments.values() if e["display_name"] == "Default"), None)
+        default = default or self.create_experiment({"display_name": "Default"})
+        return str(default["experiment_id"])
+
+    def _what_runs(self, body: Object) -> tuple[Object, Object]:
+        """The spec that is meant, and the parameters, checked against it."""
+        config = body.get("runtime_config") or {}
+        known_fields("runtime_config", config, RUNTIME_CONFIG)
+        reference = body.get("pipeline_version_reference")
+        spec = body.get("pipeline_spec")
+        if reference:
+            known_fields("pipeline_version_reference", reference, VERSION_REFERENCE)
+            version = self.versions.get(reference.get("pipeline_version_id", ""))
+            if version is None:
+                raise RefusedError(INTERNAL, "Failed to create a run due to error fetching manifest")
+            spec = version["pipeline_spec"]
+        if not spec:
+            raise RefusedError(INTERNAL, "Failed to create a run due to error fetching manifest")
+        parameters: Object = config.get("parameters") or {}
+        check_parameters(spec, parameters)
+        return spec, parameters
+
+
+def found(objects: dict[str, Object], key: str, kind: str) -> Object:
+    if key not in objects:
+        raise RefusedError(NOT_FOUND, f"ResourceNotFoundError: {kind} {key} not found")
+    return objects[key]
+
+
+def visible(run: Object) -> Object:
+    return {
+        key: value for key, value in run.items() if key not in {"waiting", "parameters"} and value is not None
+    }
+
+
+def known_fields(kind: str, body: Object, fields: Iterable[str]) -> None:
+    unknown = set(body) - set(fields)
+    if unknown:
+        raise RefusedError(INVALID, f'proto: {kind}: unknown field "{min(unknown)}"')
+
+
+def read_spec(data: bytes) -> Object:
+    """The pipeline spec of an uploaded file; refused where it is none."""
+    try:
+        documents = [document for document in yaml.safe_load_all(data) if document]
+    except yaml.YAMLError as error:
+        raise RefusedError(INVALID, f"unable to decode yaml document: {error}") from None
+    specs = [d for d in documents if isinstance(d, dict) and "pipelineInfo" in d]
+    if len(specs) != 1:
+        raise RefusedError(
+            INVALID, "no pipeline spec is provided" if not specs else "multiple pipeline specs"
+        )
+    from google.protobuf import json_format  # type: ignore[import-untyped]
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    try:
+        json_format.ParseDict(specs[0], pipeline_spec_pb2.PipelineSpec())
+    except json_format.ParseError as error:
+        raise RefusedError(INVALID, f"invalid v2 pipeline spec: {error}") from None
+    spec: Object = specs[0]
+    if spec.get("schemaVersion") != "2.1.0":
+        raise RefusedError(INVALID, "KFP only supports schema version 2.1.0")
+    if not NAME.fullmatch(spec["pipelineInfo"].get("name", "")) or "root" not in spec:
+        raise RefusedError(INVALID, "invalid v2 pipeline spec: name or root component")
+    return spec
+
+
+def check_parameters(spec: Object, parameters: Object) -> None:
+    wanted = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    for name, definition in wanted.items():
+        if name not in parameters:
+            if not definition.get("isOptional") and "defaultValue" not in definition:
+                raise RefusedError(
+                    INVALID, f"parameter {name} is not optional, yet has neither default value"
+                )
+            continue
+        value, kinds = parameters[name], TYPES[definition["parameterType"]]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise RefusedError(INVALID, f"input parameter {name} requires type {definition['parameterType']}")
+    extra = set(parameters) - set(wanted)
+    if extra:
+        raise RefusedError(INVALID, f"parameter(s) provided are not required by pipeline: {sorted(extra)}")
+
+
+CRON_BOUNDS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
+CRON_NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat"
+CRON_PART = re.compile(rf"(\*|\?|(\d+|{CRON_NAMES})(-(\d+|{CRON_NAMES}))?)(/[1-9]\d*)?", re.IGNORECASE)
+
+
+def check_cron(text: str) -> None:
+    """As the server's cron library does: seconds first, the day of the week may be left out."""
+    if text.startswith("@"):
+        if text in {"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"}:
+            return
+        if re.fullmatch(r"@every (\d+(\.\d+)?(h|m|s))+", text):
+            return
+        raise RefusedError(
+            INVALID, f"Schedule cron is not a supported format. Unrecognized descriptor: {text}"
+        )
+    fields = text.split()
+    if not 5 <= len(fields) <= 6:
+        raise RefusedError(
+            INVALID, f"Schedule cron is not a supported format. Expected 5 to 6 fields: {text}"
+        )
+    for value, (low, high) in zip(fields, CRON_BOUNDS, strict=False):
+        for part in value.split(","):
+            numbers = [int(number) for number in re.findall(r"\d+", part.partition("/")[0])]
+            if not CRON_PART.fullmatch(part) or any(not low <= number <= high for number in numbers):
+                raise RefusedError(
+                    INVALID, f"Schedule cron is not a supported format. Failed to parse {part}"
+                )
+
+
+def tasks_in_order(spec: Object) -> list[str]:
+    """Names of all tasks that have a pod, in an order in which they can run."""
+
+    def walk(dag: Object) -> list[str]:
+        names: list[str] = []
+        waiting = dict(dag["tasks"])
+        done: set[str] = set()
+        while waiting:
+            name = next(n for n, task in waiting.items() if set(task.get("dependentTasks", [])) <= done)
+            task = waiting.pop(name)
+            done.add(name)
+            component = spec["components"][task["componentRef"]["name"]]
+            names += walk(component["dag"]) if "dag" in component else [task["taskInfo"]["name"]]
+        return names
+
+    return walk(spec["root"]["dag"])
+
+
+def page_of(objects: list[Object], name: str, query: dict[str, str]) -> Object:
+    """One page of a list: filter, sort, size and token as the API has them."""
+    kept = [each for each in objects if matches(each, query.get("filter", ""))]
+    sort_by = query.get("sort_by", "")
+    if sort_by:
+        key, _, direction = sort_by.partition(" ")
+        if key not in SORTABLE or direction not in {"", "asc", "desc"}:
+            raise RefusedError(INVALID, f"Invalid sorting field: {sort_by}")
+        kept.sort(key=lambda each: str(each.get(key)), reverse=direction == "desc")
+    size = min(int(query.get("page_size") or 0) or DEFAULT_PAGE, MAX_PAGE)
+    token = query.get("page_token", "")
+    try:
+        start = int(base64.b64decode(token, validate=True)) if token else 0
+    except ValueError:
+        raise RefusedError(INVALID, "Invalid page token") from None
+    page: Object = {name: kept[start : start + size], "total_size": len(kept)}
+    if start + size < len(kept):
+        page["next_page_token"] = base64.b64encode(str(start + size).encode()).decode()
+    return page if kept else {}
+
+
+def matches(each: Object, text: str) -> bool:
+    if not text:
+        return True
+    try:
+        predicates = json.loads(text)["predicates"]
+    except (ValueError, KeyError, TypeError):
+        raise RefusedError(INVALID, "failed to parse filter spec") from None
+    for predicate in predicates:
+        if predicate["key"] not in {"display_name", "name", "description", "namespace"}:
+            raise RefusedError(INVALID, f"no support for filtering on unrecognized field {predicate['key']}")
+        if predicate.get("operation") not in {1, "EQUALS"}:
+            raise RefusedError(INVALID, f"invalid predicate operation: {predicate.get('operation')}")
+        wanted = predicate.get("stringValue", predicate.get("string_value"))
+        if each.get(predicate["key"]) != wanted:
+            return False
+    return True
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
