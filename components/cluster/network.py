@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.cluster.jobs import metadata
 from components.cluster.names import COMPONENT, STEP, labels
 from components.cluster.pods import Object
 
@@ -26,7 +27,7 @@ def policy(
     *,
     ingress: Sequence[Object] | None = None,
     egress: Sequence[Object] | None = None,
-    more_labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
 ) -> Object:
     """One NetworkPolicy for the pods of `selector`; None leaves that direction to the others."""
     types = [("Ingress", ingress), ("Egress", egress)]
@@ -40,7 +41,7 @@ def policy(
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {"name": name, "labels": labels("network", more=more_labels)},
+        "metadata": metadata(name, labels("network"), annotations=annotations),
         "spec": spec,
     }
 
@@ -72,6 +73,8 @@ def training_together() -> Object:
         {"matchLabels": {**PART_OF, STEP: "train"}},
         ingress=[{"from": peers}],
         egress=[{"to": peers}],
+        # The pods of an MPIJob, and those that a launcher makes, stand in no file that it reads.
+        annotations={"kube-score/ignore": "networkpolicy-targets-pod"},
     )
 
 

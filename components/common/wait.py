@@ -18,7 +18,7 @@ SLOWEST_POLL_S = 10.0
 REPORT_S = 30.0
 GRACE_S = 60.0
 """For a new Job to take back what its predecessor said of failure."""
-STORE_DEADLINE_S = 180.0
+STORE_DEADLINE_S = 300.0
 """For the store to answer: it may be started together with the steps. Later it is an error, with its cause."""
 
 
@@ -53,8 +53,8 @@ def wait_for_store(
         except ConveyorError as error:
             if clock.now() >= end:
                 raise
-            if str(error) != told:
-                told = str(error)
+            if error.what != told:
+                told = error.what
                 reporter.info("waiting for the store", store=store.url, found=error.what)
             clock.sleep(POLL_S)
         else:

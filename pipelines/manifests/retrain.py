@@ -4,7 +4,7 @@ from components.cluster.config import KubernetesConfig
 from components.cluster.jobs import CONFIG, launcher_job, metadata
 from components.cluster.names import RUN
 from components.cluster.pods import Object
-from pipelines.manifests.steps import CONFIG_MAP
+from pipelines.manifests.steps import CONFIG_MAP, PULLED_ONCE
 
 NAME = "conveyor-retrain"
 SCHEDULE = "0 3 * * *"
@@ -28,7 +28,7 @@ def cron_job(settings: KubernetesConfig) -> Object:
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
-        "metadata": metadata(NAME, job["metadata"]["labels"]),
+        "metadata": metadata(NAME, job["metadata"]["labels"], annotations=PULLED_ONCE),
         "spec": {
             "schedule": SCHEDULE,
             "timeZone": TIME_ZONE,

@@ -18,6 +18,9 @@ RUN_PREFIX = "conveyor"
 """What a run is called before an overlay adds its digest."""
 PREFIX_VARIABLE = "CONVEYOR_RUN_PREFIX"
 JOB_NAME = "CONVEYOR_JOB_NAME"
+PULLED_ONCE = {"kube-score/ignore": "container-image-pull-policy"}
+"""Exception for kube-score, which wants `Always`: an image of a fixed tag or digest that a node has is the right one, and
+a cluster whose images were loaded by hand has no registry to ask."""
 WAIT_SHARE = 0.95
 """Of a Job's deadline: its waiting must end first, since it can say for what."""
 WAITING: Object = {
@@ -39,7 +42,13 @@ def step_objects(graph: Graph, step: Step, settings: KubernetesConfig) -> list[O
     name = job_name(step.name)
     if step.name != TRAIN or settings.training.pods == 1:
         job = step_job(
-            name, step.name, RUN_PREFIX, settings, config_map=CONFIG_MAP, command_args=_args(step.name)
+            name,
+            step.name,
+            RUN_PREFIX,
+            settings,
+            config_map=CONFIG_MAP,
+            command_args=_args(step.name),
+            annotations=PULLED_ONCE,
         )
         _join_in(job["spec"]["template"], graph, step, settings, tries=job["spec"]["backoffLimit"] + 1)
         return [job]
@@ -47,7 +56,14 @@ def step_objects(graph: Graph, step: Step, settings: KubernetesConfig) -> list[O
     # The Job's name changes with the settings, the Service's does not: a pod is found as <Job>-<index>.<Service>.
     del service["metadata"]["labels"][RUN]
     service["spec"]["selector"] = {STEP: TRAIN}
-    job = training_job(name, RUN_PREFIX, settings, config_map=CONFIG_MAP, command_args=_args(TRAIN))
+    job = training_job(
+        name,
+        RUN_PREFIX,
+        settings,
+        config_map=CONFIG_MAP,
+        command_args=_args(TRAIN),
+        annotations=PULLED_ONCE,
+    )
     template = job["spec"]["template"]
     _join_in(template, graph, step, settings, tries=job["spec"]["backoffLimit"] + 1)
     _set_env(template, "CONVEYOR_TRAIN_COORDINATOR", f"$({JOB_NAME})-0.{name}:{settings.training.port}")

@@ -6,10 +6,10 @@ from components.cluster.names import labels
 from components.cluster.network import STORAGE, STORAGE_PORT
 from components.cluster.pods import Object, container_security, pod_security
 from components.cluster.rbac import STORAGE as ACCOUNT
-from pipelines.manifests.steps import CONFIG_MAP
+from pipelines.manifests.steps import CONFIG_MAP, PULLED_ONCE
 
 NAME = "conveyor-storage"
-IMAGE = "minio/minio:latest"
+IMAGE = "minio/minio:local"
 SETUP = "conveyor-setup"
 WAIT_S = 600
 IMAGES = "s3://conveyor-images"
@@ -33,7 +33,7 @@ def storage_objects(settings: KubernetesConfig) -> list[Object]:
     stateful_set: Object = {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": metadata(NAME, marks),
+        "metadata": metadata(NAME, marks, annotations=PULLED_ONCE),
         "spec": {
             "serviceName": NAME,
             "replicas": 1,
@@ -93,6 +93,7 @@ def setup_job(settings: KubernetesConfig) -> Object:
         settings,
         config_map=CONFIG_MAP,
         command_args=["store", "init", "-f", CONFIG, "--wait", str(WAIT_S)],
+        annotations=PULLED_ONCE,
     )
     template = job["spec"]["template"]
     for marks in (job["metadata"]["labels"], template["metadata"]["labels"]):

@@ -18,7 +18,12 @@ from pipelines.manifests.steps import job_name, mpi_objects, step_objects
 from pipelines.manifests.storage import setup_job, storage_objects
 
 WRITTEN = "# Written by `conveyor manifests` from the table of steps (pipelines/graph.py): not to be edited, but patched.\n"
+EXCEPTIONS = """\
+# kube-score: run with --ignore-container-cpu-limit, since a CPU limit would only slow a step down (quotas may ask for one:
+# kubernetes.resources.<step>.cpu_limit); container-image-pull-policy is ignored where images have fixed tags.
+"""
 GPU_STEPS = ("train", "evaluate", "compress")
+PODS = ("Job", "CronJob", "StatefulSet", "MPIJob")
 GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 COMPONENT = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n"
 MPI_REFERENCES = """\
@@ -40,7 +45,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def dump(objects: Sequence[Object]) -> str:
-    return WRITTEN + yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=120)
+    pods = any(each["kind"] in PODS for each in objects)
+    return WRITTEN + EXCEPTIONS * pods + yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def generated(graph: Graph, settings: KubernetesConfig) -> dict[str, str]:
