@@ -48,6 +48,30 @@ ACCOUNT = """\
 """
 
 
+SAME_IMAGE = """\
+replacements: # the steps that it launches run from its own image
+  - source: {kind: CronJob, name: conveyor-retrain, fieldPath: "spec.jobTemplate.spec.template.spec.containers.0.image"}
+    targets:
+      - select: {kind: CronJob, name: conveyor-retrain}
+        fieldPaths:
+          - "spec.jobTemplate.spec.template.spec.containers.0.env.[name=CONVEYOR_IMAGE].value"
+"""
+SCHEDULE = """\
+  - target: {kind: CronJob, name: conveyor-retrain}
+    patch: |
+      - {op: replace, path: /spec/schedule, value: "0 3 * * *"}
+      - {op: replace, path: /spec/timeZone, value: Etc/UTC}
+"""
+RETRAIN_CONFIG = (
+    S3_CONFIG
+    + """\
+kubernetes: # the pods of the steps (docs/kubernetes.md)
+  training:
+    pods: 2
+"""
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """One way to run the pipeline: its kustomization, its settings."""
@@ -123,8 +147,9 @@ OVERLAYS = (
         "retrain",
         "Every night: ingest, and where something is new train, compare with the champion, promote what wins.",
         ("../../retrain", "../../network-s3"),
-        S3_CONFIG,
-        patches=PORT,
+        RETRAIN_CONFIG,
+        patches=PORT + SCHEDULE,
+        more=SAME_IMAGE,
         named=False,
     ),
 )

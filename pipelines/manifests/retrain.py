@@ -7,6 +7,8 @@ from components.cluster.pods import Object
 from pipelines.manifests.steps import CONFIG_MAP, PULLED_ONCE
 
 NAME = "conveyor-retrain"
+IMAGE = "CONVEYOR_IMAGE"
+"""The steps run from the same image; an overlay's kustomization copies what it makes of the name to here."""
 SCHEDULE = "0 3 * * *"
 TIME_ZONE = "Etc/UTC"
 LATE_S = 3600
@@ -20,8 +22,10 @@ def cron_job(settings: KubernetesConfig) -> Object:
         "",
         settings,
         config_map=CONFIG_MAP,
-        command_args=["retrain", "--on", "kubernetes", "-f", CONFIG],
+        command_args=["retrain", "--on", "kubernetes", "-f", CONFIG, "--image", f"$({IMAGE})", "--json"],
+        env={IMAGE: settings.image},
     )
+    job["spec"].pop("ttlSecondsAfterFinished", None)  # the history limits decide
     template = job["spec"]["template"]
     for marks in (job["metadata"]["labels"], template["metadata"]["labels"]):
         marks.pop(RUN)  # each tick's run has a name of its own
