@@ -110,8 +110,10 @@ def test_every_container_has_the_image_and_logs_as_json(documents: list[Any]) ->
 
 def test_credentials_come_from_a_secret_only(documents: list[Any]) -> None:
     assert set(pods(documents)) == {*GRAPH.names(), REPORT}
-    for pod in pods(documents).values():
-        (secret,) = pod["secretAsEnv"]
+    for name, pod in pods(documents).items():
+        secret, *more = pod["secretAsEnv"]
+        assert [each["secretName"] for each in more] == (["conveyor-webhook"] if name == REPORT else [])
+        assert all(each["optional"] for each in (secret, *more))
         assert secret["secretName"] == KubernetesConfig().secret
         assert {each["secretKey"]: each["envVar"] for each in secret["keyToEnv"]} == {
             "access-key": "AWS_ACCESS_KEY_ID",
@@ -174,7 +176,7 @@ kubernetes:
 def test_where_and_how_pods_run_comes_from_the_config(tmp_path: Path) -> None:
     documents = compiled(tmp_path / "placed.yaml", PLACED)
     for name, pod in pods(documents).items():
-        assert "secretAsEnv" not in pod
+        assert ("secretAsEnv" in pod) == (name == REPORT)  # the webhook's, which is none of the store's
         assert "activeDeadlineSeconds" not in pod
         assert pod["imagePullPolicy"] == "Always"
         assert pod["imagePullSecret"][0]["secretName"] == "registry"
