@@ -1,0 +1,1 @@
+"""`conveyor metrics`: runs, models and retrainings of a store, for Prometheus."""
