@@ -36,6 +36,12 @@ containers:
     imagePullPolicy: {{ $values.image.pullPolicy }}
     args: {{ toJson .args }}
     env:
+      - {name: CONVEYOR_CORES, value: "1"}
+      - {name: CONVEYOR_GPUS, value: "0"}
+      {{- if .token }}
+      - name: CONVEYOR_POD
+        valueFrom: {fieldRef: {fieldPath: metadata.name}}
+      {{- end }}
       {{- range $name, $value := $values.extraEnv }}
       - {name: {{ $name }}, value: {{ $value | quote }}}
       {{- end }}
@@ -53,6 +59,8 @@ containers:
       {{- if and .webhook $values.webhook.existingSecret }}
       - name: CONVEYOR_WEBHOOK_URL
         valueFrom: {secretKeyRef: {name: {{ $values.webhook.existingSecret }}, key: {{ $values.webhook.key }}}}
+      - name: CONVEYOR_WEBHOOK_SECRET
+        valueFrom: {secretKeyRef: {name: {{ $values.webhook.existingSecret }}, key: {{ $values.webhook.secretKey }}, optional: true}}
       {{- end }}
     {{- with .container }}
     {{- toYaml . | nindent 4 }}

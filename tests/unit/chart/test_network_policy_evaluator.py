@@ -19,7 +19,9 @@ def policy(selector: dict[str, Any], **spec: Any) -> dict[str, Any]:
 DENY = policy({}, policyTypes=["Ingress", "Egress"])
 DB = {"matchLabels": {"app": "db"}}
 FROM_WEB = {"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 5432}]}
-TO_DB = policy({"matchLabels": {"app": "web"}}, policyTypes=["Egress"], egress=[{"to": [{"podSelector": DB}]}])
+TO_DB = policy(
+    {"matchLabels": {"app": "web"}}, policyTypes=["Egress"], egress=[{"to": [{"podSelector": DB}]}]
+)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +72,7 @@ TO_DB = policy({"matchLabels": {"app": "web"}}, policyTypes=["Egress"], egress=[
             [
                 policy(
                     {},
-                    ingress=[
-                        {"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["203.0.113.0/28"]}}]}
-                    ],
+                    ingress=[{"from": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["203.0.113.0/28"]}}]}],
                 )
             ],
             OUTSIDE,
