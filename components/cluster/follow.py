@@ -9,7 +9,7 @@ from components.cluster.diagnose import End, Trouble, end_of_pod, time_of, troub
 from components.cluster.logs import LogReader, has_started
 from components.cluster.relay import Relay
 from components.cluster.verdict import verdict
-from components.cluster.views import is_queued, rank_of, selector, state_of, step_of, wanted_pods
+from components.cluster.views import is_failing, is_queued, rank_of, selector, state_of, step_of, wanted_pods
 from components.common.errors import ConveyorError, StepError
 
 POLL_S = 1.0
@@ -51,7 +51,8 @@ class JobWatch:
     pods: dict[str, Object] = field(default_factory=dict)
     """Every pod that was seen, by uid, as it was last seen: those of a Job past its deadline are deleted."""
     _readers: dict[str, LogReader] = field(default_factory=dict)
-    _ends: set[str] = field(default_factory=set)
+    _ends: dict[str, str | None] = field(default_factory=dict)
+    """What to tell of a pod's end, by its uid; None once told. One poll late, since the Job's own end says it better."""
     _troubles: dict[str, _Seen] = field(default_factory=dict)
     _queued: bool = False
 
@@ -96,8 +97,7 @@ class JobWatch:
             if uid not in self._readers and has_started(pod):
                 self._readers[uid] = self._read(pod, job)
             end = end_of_pod(pod)
-            if end is not None and uid not in self._ends:
-                self._ends.add(uid)
+            if end is not None:
                 self._tell(job, pod, end)
         return found
 
@@ -112,10 +112,16 @@ class JobWatch:
         return reader
 
     def _tell(self, job: Object, pod: Object, end: End) -> None:
-        if end.exit_code in ENDED_QUIETLY or state_of(job).name != "running":
+        uid = pod["metadata"]["uid"]
+        if uid not in self._ends:
+            quiet = end.exit_code in ENDED_QUIETLY
+            note = " (does not count against the Job)" if end.disrupted else ""
+            self._ends[uid] = None if quiet else f"pod {pod['metadata']['name']} {end.how}{note}"
             return
-        note = "" if not end.disrupted else " (does not count against the Job)"
-        self.relay.warning(f"pod {pod['metadata']['name']} {end.how}{note}")
+        words = self._ends[uid]
+        if words is not None and not is_failing(job):
+            self._ends[uid] = None
+            self.relay.warning(words)
 
     def _drain(self) -> None:
         end = time.monotonic() + DRAIN_S

@@ -127,7 +127,8 @@ class Launcher:
             give_up(self.cluster, ensured.job)
             raise never.error from None
         except JobGone:
-            if last or ensured.created:
+            # Another launcher replaced it: join that one. Deleted by somebody who wants it to stop: stop.
+            if last or self.cluster.get(kind, name) is None:
                 raise
             return None
 

@@ -33,6 +33,14 @@ def state_of(job: Object) -> State:
     return State("running")
 
 
+def is_failing(job: Object) -> bool:
+    """Failed, or about to be marked so: its pods are being ended."""
+    conditions = job.get("status", {}).get("conditions") or []
+    return any(
+        each["type"] in ("FailureTarget", "Failed") and each.get("status") == "True" for each in conditions
+    )
+
+
 def is_mpi(job: Object) -> bool:
     return bool(job.get("kind") == "MPIJob")
 

@@ -148,18 +148,18 @@ def test_two_launchers_at_once_come_to_one_result(world: World, tmp_path: Path) 
 def test_ctrl_c_leaves_it_running_and_says_how_to_follow_and_stop_it(world: World, tmp_path: Path) -> None:
     config = world.config(tmp_path, preprocess={"image_size": 16})
     arguments = ["run", "--on", "kubernetes", "-f", str(config), "--run", "left", "--until", "preprocess"]
-    process = subprocess.Popen(
-        command(arguments), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
     seen = ""
-    for line in process.stderr:
-        seen += line
-        if "[1/2]" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    seen += process.stderr.read()
-    assert process.wait() == 130
+    with subprocess.Popen(
+        command(arguments), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            seen += line
+            if "[1/2]" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        seen += process.stderr.read()
+    assert process.returncode == 130
     assert f"kubectl -n {world.namespace} delete job conveyor-run-left" in seen
     assert "the run left goes on in the cluster" in seen
 

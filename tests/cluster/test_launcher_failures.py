@@ -49,7 +49,7 @@ CASES = [
     Case(
         "wrong-secret",
         2,
-        ("the store does not accept", "AWS_SECRET_ACCESS_KEY"),
+        ("credentials", "AWS_SECRET_ACCESS_KEY"),
         {"secret": "wrong"},
         launched=True,
     ),
@@ -99,7 +99,14 @@ CASES = [
         launched=True,
     ),
     Case("no-node", 3, ("no node takes the pod", "node affinity/selector"), {"node_selector": {"moon": "1"}}),
-    Case("too-late", 3, ("deadline of 1 s", "kubernetes.deadline_s"), {"deadline_s": 1}, launched=True),
+    Case(
+        "too-late",
+        3,
+        ("deadline of 1 s", "kubernetes.deadline_s"),
+        {"deadline_s": 1},
+        {"ingest": {"source": "s3://images/small/class_0"}},  # a Job of its own
+        launched=True,
+    ),
     Case("quota", 3, ("quota leaves no room", "exceeded quota: none"), quota=True),
 ]
 
@@ -169,6 +176,7 @@ def test_one_clear_message(case: Case, ends: Ends) -> None:
         assert word in ended.err
     assert "Traceback" not in ended.err
     assert ended.err.count("error: ") == 1
+    assert "warning: pod" not in ended.err
     told = json.loads(ended.out)["error"]
     assert told["exit_code"] == case.status
     assert told["todo"]

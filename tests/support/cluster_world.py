@@ -118,15 +118,16 @@ class World:
             probe.bind(("127.0.0.1", 0))
             local = int(probe.getsockname()[1])
         command = ["kubectl", "-n", self.namespace, "port-forward", target, f"{local}:{port}"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        try:
-            assert process.stdout is not None
-            first = process.stdout.readline()
-            assert "Forwarding" in first, first
-            yield local
-        finally:
-            process.terminate()
-            process.wait()
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                first = process.stdout.readline()
+                assert "Forwarding" in first, first
+                yield local
+            finally:
+                process.terminate()
 
 
 def make_namespace(prefix: str) -> World:
