@@ -1,0 +1,144 @@
+"""manifests/ is what the table of steps and the settings say, and what a person changed stays changed."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.cluster.config import KubernetesConfig, TrainingConfig
+from pipelines.cli import invoke
+from pipelines.config import read_config
+from pipelines.graph import GRAPH, Graph, Step
+from pipelines.manifests.names import names_file, overlay_digest
+from pipelines.manifests.steps import step_objects, waits_for
+from pipelines.manifests.tree import generated
+
+ROOT = Path(__file__).resolve().parents[3]
+TWO_PODS = KubernetesConfig(training=TrainingConfig(pods=2))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    assert invoke(["manifests", str(tmp_path / "manifests")]) == 0
+    return tmp_path / "manifests"
+
+
+def files(root: Path) -> dict[str, str]:
+    found = {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+    found.pop("README.md", None)
+    return found
+
+
+def digest(tree: Path) -> str:
+    return overlay_digest(tree / "overlays" / "s3")
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def test_the_committed_files_are_current(tree: Path) -> None:
+    assert files(ROOT / "manifests") == files(tree), "run: conveyor manifests"
+    assert invoke(["manifests", str(ROOT / "manifests"), "--check"]) == 0
+
+
+def test_a_new_row_of_the_table_is_a_new_job() -> None:
+    audited = GRAPH.with_step(Step("audit", "support.dummy", {"evaluation": "evaluate"}))
+    (job,) = yaml.safe_load_all(generated(audited, TWO_PODS)["base/audit.yaml"])
+    assert job["metadata"]["name"] == "conveyor-audit"
+    assert job["spec"]["template"]["spec"]["initContainers"][0]["name"] == "wait-for-evaluate"
+
+
+def test_each_step_waits_for_the_last_of_what_it_needs() -> None:
+    assert {step.name: waits_for(GRAPH, step) for step in GRAPH} == {
+        "ingest": (),
+        "preprocess": ("ingest",),
+        "train": ("preprocess",),
+        "evaluate": ("train",),
+        "compress": ("train",),
+        "promote": ("evaluate", "compress"),
+    }
+    diamond = Graph((Step("a", "p"), Step("b", "p", {"x": "a"}), Step("c", "p", {"x": "a", "y": "b"})))
+    assert waits_for(diamond, diamond["c"]) == ("b",)
+
+
+def test_all_pods_fit_a_small_node_together() -> None:
+    """A pod that waits reserves what it will need: were that too much, it could keep out the one that it waits for."""
+    cpu = memory = 0
+    for step in GRAPH:
+        for each in step_objects(GRAPH, step, TWO_PODS):
+            if each["kind"] == "Job":
+                requests = each["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+                pods = each["spec"].get("parallelism", 1)
+                cpu += pods * int(requests["cpu"].removesuffix("m"))
+                memory += pods * int(requests["memory"].removesuffix("Mi"))
+    assert cpu <= 1000
+    assert memory <= 4096
+
+
+def test_resources_that_were_set_are_kept() -> None:
+    settings = read_config(
+        GRAPH, settings=["kubernetes.resources={train: {cpu: 4, memory: 16Gi}}"]
+    ).kubernetes
+    (job,) = step_objects(GRAPH, GRAPH["train"], settings)
+    requests = job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+    assert (requests["cpu"], requests["memory"]) == ("4", "16Gi")
+
+
+def test_names_follow_settings_image_and_patches_but_no_secret(tree: Path) -> None:
+    overlay = tree / "overlays" / "s3"
+    seen = {digest(tree)}
+    append(overlay / "config.yaml", "train: {epochs: 3}\n")
+    seen.add(digest(tree))
+    kustomization = overlay / "kustomization.yaml"
+    kustomization.write_text(kustomization.read_text().replace("newTag: cpu", "newTag: next"))
+    seen.add(digest(tree))
+    append(tree / "base" / "train.yaml", "# another template\n")
+    seen.add(digest(tree))
+    assert len(seen) == 4
+    (overlay / "names.yaml").write_text("anything")
+    assert digest(tree) in seen
+    append(kustomization, "secretGenerator: [{name: conveyor-store, envs: [store.env]}]\n")
+    now = digest(tree)
+    (overlay / "store.env").write_text("secret-key=x")
+    assert digest(tree) == now, "a name must not tell a secret's digest"
+
+
+def test_an_overlay_of_ones_own_is_renewed_alone(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tree.parent / "mine"
+    own.mkdir()
+    (own / "kustomization.yaml").write_text(
+        "resources: [../manifests/base]\nconfigMapGenerator: [{name: conveyor-config, files: [config.yaml=my.yaml]}]\n"
+        "transformers: [names.yaml]\n"
+    )
+    (own / "my.yaml").write_text("train: {epochs: 1}\n")
+    before = files(tree)
+    assert invoke(["manifests", str(own)]) == 0
+    assert files(tree) == before
+    assert (own / "names.yaml").read_text() == names_file(own)
+    (own / "my.yaml").write_text("train: {epochs: 2}\n")
+    assert invoke(["manifests", str(own), "--check"]) == 2
+    assert "mine/names.yaml" in capsys.readouterr().err
+
+
+def test_what_belongs_to_the_user_stays(tree: Path) -> None:
+    config = tree / "overlays" / "s3" / "config.yaml"
+    config.write_text("train: {epochs: 7}\n")
+    (tree / "base" / "train.yaml").write_text("broken by hand")
+    assert invoke(["manifests", str(tree), "--check"]) == 2
+    assert invoke(["manifests", str(tree), "--image", "registry.example/conveyor:1"]) == 0
+    assert config.read_text() == "train: {epochs: 7}\n"
+    assert "image: registry.example/conveyor:1" in (tree / "base" / "train.yaml").read_text()
+    assert "newTag" in (tree / "overlays" / "s3" / "kustomization.yaml").read_text()
+
+
+def test_a_folder_that_has_no_names_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: []\n")
+    assert invoke(["manifests", str(tmp_path)]) == 2
+    assert "no names to renew" in capsys.readouterr().err
+
+
+def test_no_manifest_holds_a_credential(tree: Path) -> None:
+    for name, text in files(tree).items():
+        assert "kind: Secret\n" not in text, name
+        assert "secretGenerator" not in text, name
