@@ -9,11 +9,22 @@ from components.cluster.diagnose import End, Trouble, end_of_pod, time_of, troub
 from components.cluster.logs import LogReader, has_started
 from components.cluster.relay import Relay
 from components.cluster.verdict import verdict
-from components.cluster.views import is_failing, is_queued, rank_of, selector, state_of, step_of, wanted_pods
+from components.cluster.views import (
+    LAUNCHER,
+    is_failing,
+    is_mpi,
+    is_queued,
+    rank_of,
+    selector,
+    state_of,
+    step_of,
+    wanted_pods,
+)
 from components.common.errors import ConveyorError, StepError
 
 POLL_S = 1.0
 DRAIN_S = 15.0
+FOR_GOOD = (2, 4, 76)
 ENDED_QUIETLY = (75, 130)
 """Left because a peer died, or was asked to: the peer's end is the one to tell."""
 
@@ -85,6 +96,7 @@ class JobWatch:
                 return job
             if state.name == "failed":
                 raise verdict(job, state, list(self.pods.values()), self._events(job))
+            self._end_early(job)
             self._check(job, pods)
             time.sleep(POLL_S)
 
@@ -122,6 +134,17 @@ class JobWatch:
         if words is not None and not is_failing(job):
             self._ends[uid] = None
             self.relay.warning(words)
+
+    def _end_early(self, job: Object) -> None:
+        """An MPIJob has no podFailurePolicy: what no further try can mend ends it here."""
+        if not is_mpi(job):
+            return
+        for pod in self.pods.values():
+            end = end_of_pod(pod)
+            if end is not None and rank_of(pod) == LAUNCHER and end.exit_code in FOR_GOOD:
+                self._drain()
+                self.cluster.delete(self.kind, self.name, uid=job["metadata"]["uid"])
+                raise end.error
 
     def _drain(self) -> None:
         end = time.monotonic() + DRAIN_S

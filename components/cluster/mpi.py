@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from components.cluster.config import KubernetesConfig
 from components.cluster.jobs import TRAIN, member_env, metadata, step_args, step_env
 from components.cluster.names import COMPONENT, QUEUE, labels
-from components.cluster.pods import Object, pod_template
+from components.cluster.pods import GPU, Object, pod_template
 
-SSH_FOLDER = "/home/conveyor/.ssh"
-SSHD = ("/usr/sbin/sshd", "-De", "-f", "/etc/conveyor-ssh/sshd_config")
+SSH_FOLDER = "/etc/ssh/conveyor"
+"""Where docker/mpi/sshd_config and ssh_config look for the operator's keys."""
+SSHD = ("/usr/sbin/sshd", "-De")
 WORKER = "train-worker"
 
 
@@ -40,7 +41,10 @@ def mpi_job(
         env={**meeting, "CONVEYOR_TRAIN_HOSTS": "mpi"},
         restart_policy=None,
     )
-    launcher["spec"]["containers"][0]["env"] += member_env(settings)
+    container = launcher["spec"]["containers"][0]
+    container["env"] += member_env(settings)
+    for amounts in container["resources"].values():
+        amounts.pop(GPU, None)  # It starts and joins the members, and trains nothing itself.
     worker = pod_template(
         TRAIN,
         [],
@@ -74,7 +78,8 @@ def mpi_job(
             "launcherCreationPolicy": "WaitForWorkersReady",
             "runPolicy": policy,
             "mpiReplicaSpecs": {
-                "Launcher": {"replicas": 1, "restartPolicy": "OnFailure", "template": launcher},
+                # Never: each try keeps its own pod, log and last words.
+                "Launcher": {"replicas": 1, "restartPolicy": "Never", "template": launcher},
                 "Worker": {"replicas": training.pods, "restartPolicy": "OnFailure", "template": worker},
             },
         },

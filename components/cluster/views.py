@@ -10,6 +10,7 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 MPI_NAME = "training.kubeflow.org/job-name"
 MPI_ROLE = "training.kubeflow.org/job-role"
 MPI_INDEX = "training.kubeflow.org/replica-index"
+LAUNCHER = "launcher"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def rank_of(pod: Object) -> str | None:
     """What tells it from its peers; None where it has none."""
     labels = pod["metadata"].get("labels") or {}
     if MPI_ROLE in labels:
-        return "launcher" if labels[MPI_ROLE] == "launcher" else f"worker-{labels.get(MPI_INDEX, '?')}"
+        return LAUNCHER if labels[MPI_ROLE] == LAUNCHER else f"worker-{labels.get(MPI_INDEX, '?')}"
     index = labels.get(INDEX) or (pod["metadata"].get("annotations") or {}).get(INDEX)
     return str(index) if index is not None else None
 

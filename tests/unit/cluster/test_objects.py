@@ -155,11 +155,18 @@ def test_training_pods_find_each_other() -> None:
 
 
 def test_an_mpi_job_leaves_restarts_to_its_replicas() -> None:
-    settings = KubernetesConfig(training=TrainingConfig(kind="mpi-job", pods=3, min_pods=2))
+    settings = KubernetesConfig(
+        training=TrainingConfig(kind="mpi-job", pods=3, min_pods=2), resources={"train": Resources(gpus=2)}
+    )
     spec = mpi_job("conveyor-train-1", "r1", settings, config_map="c")["spec"]
     assert spec["runPolicy"]["cleanPodPolicy"] == "Running"
     assert spec["launcherCreationPolicy"] == "WaitForWorkersReady"
     assert spec["mpiReplicaSpecs"]["Worker"]["replicas"] == 3
+    limits = {
+        name: replica["template"]["spec"]["containers"][0]["resources"]["limits"].get("nvidia.com/gpu")
+        for name, replica in spec["mpiReplicaSpecs"].items()
+    }
+    assert limits == {"Launcher": None, "Worker": 2}
     for replica in spec["mpiReplicaSpecs"].values():
         assert "restartPolicy" not in replica["template"]["spec"]
         env = {e["name"]: e.get("value") for e in replica["template"]["spec"]["containers"][0]["env"]}
