@@ -62,6 +62,15 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- end }}
 
+{{/*
+kube-score wants imagePullPolicy Always. Here a tag or digest names one build, a node that has it needs no registry to start
+a pod, and a local cluster has no registry at all; image.pullPolicy changes it. (CPU limits, which it wants too, would only
+slow pods down: it is run with --ignore-container-cpu-limit, and the values take limits where a quota asks for them.)
+*/}}
+{{- define "conveyor.pulledOnce" -}}
+kube-score/ignore: container-image-pull-policy{{ with . }},{{ . }}{{ end }}
+{{- end }}
+
 {{/* TCP port of a store section's server. */}}
 {{- define "conveyor.storePort" -}}
 {{- $endpoint := default "https://aws" .endpoint -}}

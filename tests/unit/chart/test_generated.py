@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
+import chart
 import jsonschema
 import pytest
-
-import chart
 from chart_docs.values import read_values
+
 from support.chart import CHART
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
