@@ -80,8 +80,8 @@ def test_a_whole_run_with_training_on_two_pods_whose_launcher_is_killed_twice(
 
     def kill() -> None:
         try:
-            kill_launcher(world, "whole", once_there_is="ingest")
             kill_launcher(world, "whole", once_there_is="train")
+            kill_launcher(world, "whole", once_there_is="compress")
         except BaseException as error:  # noqa: BLE001 - told by the test below
             killed.append(error)
 
