@@ -49,7 +49,8 @@ def compile_(
     if output.suffix not in {".yaml", ".yml"}:
         raise InputError("the file must be called .yaml or .yml", where=f"-o {output}")
     config = read_config(session.graph, file, settings, shortcuts)
-    from pipelines.kubeflow import form_values, write_manifest, write_yaml
+    from pipelines.kubeflow.files import write_manifest, write_yaml
+    from pipelines.kubeflow.form import form_values
     from pipelines.kubeflow.task import not_settable
 
     for name in not_settable(config.kubernetes):

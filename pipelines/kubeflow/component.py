@@ -13,7 +13,7 @@ def report(
     store: str,
     run: str = "",
     job: str = "",
-    started: str = "",
+    steps: str = "",
     config: str = "",
 ) -> None:
     """Write the run's result and report, and tell who wants to know how it ended.
@@ -25,9 +25,9 @@ def report(
         store: Where results are kept.
         run: Name of the run; empty takes `job`.
         job: Kubeflow's name of the run.
-        started: When Kubeflow made the run.
+        steps: Name and package of each step, as name=package,…
         config: The whole config file, as YAML.
     """
     from pipelines.kubeflow.ending import end_run
 
-    end_run(status.state, run, store, config, job=job, started=started, metrics=metrics, page=page)
+    end_run(status.state, run, store, config, job=job, steps=steps, metrics=metrics, page=page)

@@ -1,8 +1,8 @@
 """What the last task of a Kubeflow run does: gather what the steps left, write result and report, tell about it."""
 
 import sys
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from components.common.config import load_config
@@ -18,7 +18,6 @@ from components.common.runs import read_pointer
 from components.common.sections import RootBase, root_model
 from components.common.step import Outcome
 from components.common.store import Store, open_store
-from pipelines.graph import GRAPH
 from pipelines.notify import notify_end
 from pipelines.report import write_run_report
 from pipelines.result import Run
@@ -26,7 +25,6 @@ from pipelines.runner import store_result
 
 SUCCEEDED = "SUCCEEDED"
 CANCELLED = "CANCELLED"
-ENDED = ".ended.json"
 
 
 def end_run(
@@ -36,7 +34,7 @@ def end_run(
     config: str,
     *,
     job: str,
-    started: str,
+    steps: str,
     metrics: Metrics,
     page: Artifact,
 ) -> None:
@@ -47,10 +45,14 @@ def end_run(
     """
     try:
         with graceful():
-            settings = _settings(config)
+            packages = dict(pair.split("=") for pair in steps.split(","))
+            for package in packages.values():
+                import_module(f"{package}.run")  # makes its references known
+            settings = _settings(config, packages)
             opened = open_store(store, settings.store if settings is not None else None)
-            found = collect(opened, as_run_id(run or job), job, state)
-            found.seconds = _seconds_since(started)
+            found = collect(opened, as_run_id(run or job), job, state, tuple(packages))
+            # Of all steps together: kfp.local cannot tell a task when its run began.
+            found.seconds = found.failed_seconds + sum(o.seconds for o in found.outcomes.values())
             _report(found, opened, page)
             store_result(found, opened)
             notify_end(
@@ -62,10 +64,9 @@ def end_run(
         sys.exit(report_failure(error))
 
 
-def collect(store: Store, run_id: str, job: str, state: str) -> Run:
+def collect(store: Store, run_id: str, job: str, state: str, names: Sequence[str]) -> Run:
     """The run as its steps left it in the store."""
     run = Run(run_id=run_id, store_url=store.url)
-    names = _step_names(store, run_id)
     ends = {name: end for name in names if (end := read_end(store, run_id, name)) and end.job == job}
     for name in names:
         end = ends.get(name)
@@ -77,7 +78,7 @@ def collect(store: Store, run_id: str, job: str, state: str) -> Run:
             run.outcomes[name] = outcome
     if state != SUCCEEDED:
         failed = next((end for end in ends.values() if end.state == "failed"), None)
-        run.failed_step = failed.step if failed else next((n for n in GRAPH.names() if n not in ends), None)
+        run.failed_step = failed.step if failed else next((n for n in names if n not in ends), None)
         run.failed_seconds = failed.seconds if failed else 0.0
         run.error = _as_error(failed.error) if failed else _without_a_word(state)
         run.cause = run.error
@@ -100,9 +101,9 @@ def shown(run: Run) -> dict[str, float]:
     return found
 
 
-def _settings(config: str) -> RootBase | None:
+def _settings(config: str, packages: Mapping[str, str]) -> RootBase | None:
     try:
-        return load_config(root_model(GRAPH.packages()), None, (), text=config)
+        return load_config(root_model(packages), None, (), text=config)
     except InputError:
         return None  # A step has said so already; the report is still to be written.
 
@@ -128,14 +129,6 @@ def _bare_page(run: Run) -> bytes:
 
     text = str(run.error) if run.error is not None else "nothing ran"
     return f"<!doctype html><title>{escape(run.run_id)}</title><pre>{escape(text)}</pre>".encode()
-
-
-def _step_names(store: Store, run_id: str) -> list[str]:
-    prefix = f"runs/{run_id}/"
-    there = {info.key.removeprefix(prefix) for info in store.list(prefix)}
-    names = {name.removesuffix(ENDED).removesuffix(".json") for name in there} - {"result"}
-    known = [name for name in GRAPH.names() if name in names]
-    return known + sorted(name for name in names - set(known) if "." not in name)
 
 
 def _outcome(store: Store, run_id: str, name: str, end: End | None) -> Outcome | None:
@@ -169,12 +162,3 @@ def _without_a_word(state: str) -> ConveyorError:
         todo="look at the pod of the failed task (killed for memory? image not found?); a new run goes on where this "
         "one stopped",
     )
-
-
-def _seconds_since(started: str) -> float:
-    try:
-        begun = datetime.fromisoformat(started)
-    except ValueError:
-        return 0.0
-    begun = begun if begun.tzinfo is not None else begun.replace(tzinfo=UTC)
-    return max(0.0, (datetime.now(UTC) - begun).total_seconds())

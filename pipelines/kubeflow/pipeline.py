@@ -37,7 +37,8 @@ def make_pipeline(
 
     def build(*channels: Any) -> None:
         form = {parameter.name: channel for parameter, channel in zip(parameters, channels, strict=True)}
-        last = report(**_arguments(report, form))
+        packages = ",".join(f"{step.name}={step.package}" for step in graph)
+        last = report(**_arguments(report, form), steps=packages)
         last.set_display_name(REPORT)
         place(last, REPORT, settings)
         tasks: dict[str, Any] = {}
@@ -93,8 +94,6 @@ def _arguments(component: Any, form: dict[str, Any]) -> dict[str, Any]:
     arguments = {name: channel for name, channel in form.items() if _is_parameter(wanted.get(name))}
     if _is_parameter(wanted.get("job")):
         arguments["job"] = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-    if _is_parameter(wanted.get("started")):
-        arguments["started"] = dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER
     return arguments
 
 

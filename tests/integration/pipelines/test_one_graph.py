@@ -48,7 +48,7 @@ def run_kubeflow(graph: Graph, place: Path, monkeypatch: pytest.MonkeyPatch, **p
     """Run the pipeline made from `graph` under kfp.local, in subprocesses of this Python; nothing is tried again."""
     from kfp import local
 
-    from pipelines.kubeflow import make_pipeline
+    from pipelines.kubeflow.pipeline import make_pipeline
 
     for name, value in environment().items():
         monkeypatch.setenv(name, value)

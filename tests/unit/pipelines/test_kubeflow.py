@@ -9,7 +9,8 @@ import yaml
 from components.cluster.config import KubernetesConfig, resources_for
 from pipelines.config import read_config
 from pipelines.graph import GRAPH
-from pipelines.kubeflow import form_values, write_manifest, write_yaml
+from pipelines.kubeflow.files import write_manifest, write_yaml
+from pipelines.kubeflow.form import form_values
 from pipelines.kubeflow.task import REPORT, not_settable
 from pipelines.parameters import PARAMETERS
 
