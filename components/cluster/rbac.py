@@ -18,10 +18,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
     # Steps never ask the API server: they have no token.
     STEP: (),
     STORAGE: (),
-    # Makes and follows steps: patch adds an owner to what another launcher made.
+    # Makes and follows steps: patch adds an owner to what another launcher made; a Kubeflow task that is stopped lists
+    # the training Jobs of its run.
     LAUNCHER: (
-        ("batch", "jobs", ("get", "create", "patch", "delete")),
-        ("kubeflow.org", "mpijobs", ("get", "create", "patch", "delete")),
+        ("batch", "jobs", ("get", "list", "create", "patch", "delete")),
+        ("kubeflow.org", "mpijobs", ("get", "list", "create", "patch", "delete")),
         ("", "configmaps", ("get", "create", "patch")),
         ("", "services", ("get", "create", "patch")),
         *READ_PODS,
