@@ -23,8 +23,9 @@ from pipelines.report import write_run_report
 from pipelines.result import Run
 from pipelines.runner import store_result
 
-SUCCEEDED = "SUCCEEDED"
-CANCELLED = "CANCELLED"
+# kfp.local's word, and that of the server's metadata.
+SUCCEEDED = frozenset({"SUCCEEDED", "COMPLETE", "CACHED"})
+CANCELLED = frozenset({"CANCELLED", "CANCELED"})
 
 
 def end_run(
@@ -65,19 +66,23 @@ def end_run(
 
 
 def collect(store: Store, run_id: str, job: str, state: str, names: Sequence[str]) -> Run:
-    """The run as its steps left it in the store."""
+    """The run as its steps left it in the store.
+
+    What they noted counts before `state`: the server may ask for it before it has written down how the last one ended.
+    """
     run = Run(run_id=run_id, store_url=store.url)
     ends = {name: end for name in names if (end := read_end(store, run_id, name)) and end.job == job}
+    failed = next((end for end in ends.values() if end.state == "failed"), None)
+    succeeded = failed is None and (len(ends) == len(names) or state in SUCCEEDED)
     for name in names:
         end = ends.get(name)
         # Of a run that failed, what an earlier one of the same name left tells nothing.
-        if state != SUCCEEDED and (end is None or end.state == "failed"):
+        if not succeeded and (end is None or end.state == "failed"):
             continue
         outcome = _outcome(store, run_id, name, end)
         if outcome is not None:
             run.outcomes[name] = outcome
-    if state != SUCCEEDED:
-        failed = next((end for end in ends.values() if end.state == "failed"), None)
+    if not succeeded:
         run.failed_step = failed.step if failed else next((n for n in names if n not in ends), None)
         run.failed_seconds = failed.seconds if failed else 0.0
         run.error = _as_error(failed.error) if failed else _without_a_word(state)
@@ -155,7 +160,7 @@ def _as_error(fields: Mapping[str, object]) -> ConveyorError:
 
 
 def _without_a_word(state: str) -> ConveyorError:
-    if state == CANCELLED:
+    if state in CANCELLED:
         return StepError("the run was cancelled in Kubeflow")
     return StepError(
         "a step's pod ended without a word: it was killed, or never started",
