@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 GRACE_S = 3.0
+AGAIN_S = 0.01
 TERMINATION_LOG = Path("/dev/termination-log")
 WORD_BYTES = 700
 """Of each part of an error that a pod leaves behind: with quotes and escapes, five of them stay below 4096 bytes."""
@@ -125,25 +127,46 @@ def error_fields(error: ConveyorError) -> dict[str, str | int | None]:
 @contextmanager
 def graceful() -> Iterator[None]:
     """SIGTERM and SIGHUP end the block as Ctrl-C does, and whatever ends it leaves no child behind."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    hook, again = sys.unraisablehook, list[threading.Timer]()
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
+    def interrupt(number: int, _frame: FrameType | None) -> None:
         # Once only: a second signal must not break the tidying up.
-        for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for each in before:
             signal.signal(each, signal.SIG_IGN)
+        caught.append(number)
         raise KeyboardInterrupt
 
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    def arm() -> None:
+        for each, handler in before.items():
+            # What the caller ignores stays ignored: nohup, and jobs that a script put in the background.
+            if handler is not signal.SIG_IGN:
+                signal.signal(each, interrupt)
+
+    def unraisable(lost: "sys.UnraisableHookArgs") -> None:
+        # Python drops what is raised in the callback of a weak reference (imports are full of them) or in __del__.
+        # An interruption that hit there would be lost for good, so it comes once more, a moment later.
+        if not (caught and lost.exc_type is KeyboardInterrupt):
+            hook(lost)
+            return
+        arm()
+        again.append(threading.Timer(AGAIN_S, os.kill, (os.getpid(), caught[-1])))
+        again[-1].daemon = True
+        again[-1].start()
+
+    caught: list[int] = []
     theirs = _children()
-    for each, handler in before.items():
-        # What the caller ignores stays ignored: nohup, and jobs that a script put in the background.
-        if handler is not signal.SIG_IGN:
-            signal.signal(each, interrupt)
+    arm()
+    sys.unraisablehook = unraisable
     try:
         yield
     except BaseException:
         end_children(spare=theirs)
         raise
     finally:
+        for timer in again:
+            timer.cancel()
+        sys.unraisablehook = hook
         for each, handler in before.items():
             signal.signal(each, handler)
 

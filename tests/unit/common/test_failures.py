@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import weakref
 
 import psutil
 import pytest
@@ -121,3 +123,27 @@ def test_an_error_survives_the_way_between_processes() -> None:
     error = pickle.loads(data)  # noqa: S301 - our own
     assert isinstance(error, ConveyorError)
     assert (error.what, error.where, error.todo, error.exit_code) == ("wrong", "here", "mend", 2)
+
+
+def test_an_interruption_that_python_drops_comes_again(capfd: pytest.CaptureFixture[str]) -> None:
+    """What is raised in the callback of a weak reference is lost, and imports are full of these."""
+
+    class Thing:
+        pass
+
+    def callback(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def interrupted_in_a_callback() -> None:
+        end = time.monotonic() + 60
+        thing = Thing()
+        kept = weakref.ref(thing, callback)
+        del thing
+        while time.monotonic() < end:
+            assert kept() is None
+
+    before = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt), graceful():
+        interrupted_in_a_callback()
+    assert (signal.getsignal(signal.SIGTERM), sys.unraisablehook) == before
+    assert "Traceback" not in capfd.readouterr().err
