@@ -28,13 +28,19 @@ SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "run.schema.json").rea
 class Place:
     """A folder with images, a config and a store."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, folder / "store"
-        make_image_folder(folder / "images", classes=3, per_class=24, size=(16, 16), fmt="png")
+
+    def make(self, **settings: Any) -> "Place":
+        """With nothing in its store yet."""
+        make_image_folder(self.folder / "images", classes=3, per_class=24, size=(16, 16), fmt="png")
         self.configure(**settings)
+        return self
 
     def configure(self, **settings: Any) -> None:
-        write_config(self.folder / "small.yaml", {**SMALL, **settings})
+        # Named, so that a copy of the folder is the same data set.
+        ingest = {"num_workers": 1, "dataset": "shapes"}
+        write_config(self.folder / "small.yaml", {**SMALL, "ingest": ingest, **settings})
 
     def add_images(self, seed: int) -> None:
         more = make_image_folder(
@@ -63,13 +69,22 @@ class Place:
         return {path.name for path in (self.store / "runs").iterdir()}
 
     def attempt(self) -> Any:
-        attempt = read_retraining(open_store(str(self.store)), "images")[0].attempt
+        attempt = read_retraining(open_store(str(self.store)), "shapes")[0].attempt
         assert attempt is not None
         return attempt
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Any]:
+    """A place with its first champion, and what the retraining that made it told."""
+    place = Place(tmp_path_factory.mktemp("trained")).make()
+    return place, place.retrain()
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(trained: tuple[Place, Any], tmp_path: Path) -> Place:
+    """A copy of it."""
+    shutil.copytree(trained[0].folder, tmp_path, dirs_exist_ok=True)
     return Place(tmp_path)
 
 
@@ -77,9 +92,9 @@ def states(result: Any) -> dict[str, str]:
     return {name: step["state"] for name, step in result["steps"].items()}
 
 
-def test_the_life_of_a_schedule(place: Place) -> None:
-    # Without a champion it is an ordinary run.
-    first = place.retrain()
+def test_the_life_of_a_schedule(trained: tuple[Place, Any], place: Place) -> None:
+    # Without a champion it was an ordinary run.
+    first = trained[1]
     assert first["state"] == "succeeded"
     assert set(states(first).values()) == {"done"}
     assert first["retraining"]["outcome"] == "promoted"
@@ -130,7 +145,8 @@ def test_the_life_of_a_schedule(place: Place) -> None:
     assert verified.status == 0, verified.out + verified.err
 
 
-def test_an_ordinary_run_counts_as_the_last_attempt(place: Place) -> None:
+def test_an_ordinary_run_counts_as_the_last_attempt(tmp_path: Path) -> None:
+    place = Place(tmp_path).make()
     ran = place.checked(conveyor(*place.arguments("run", "--json"), cwd=place.folder))
     told = place.retrain()
     assert told["state"] == "unchanged"
@@ -139,7 +155,7 @@ def test_an_ordinary_run_counts_as_the_last_attempt(place: Place) -> None:
 
 
 def test_awaiting_approval_is_an_attempt_that_has_ended(tmp_path: Path) -> None:
-    place = Place(tmp_path, promote={**SMALL["promote"], "approval": True})
+    place = Place(tmp_path).make(promote={**SMALL["promote"], "approval": True})
     first = place.retrain()
     assert first["awaiting_approval"] is True
     assert first["retraining"]["outcome"] == "awaiting_approval"
@@ -151,9 +167,8 @@ def test_awaiting_approval_is_an_attempt_that_has_ended(tmp_path: Path) -> None:
     assert place.retrain()["retraining"]["warm_start"] == 1
 
 
-@pytest.mark.parametrize("words", ["] train", "] compress", "] promote"])
+@pytest.mark.parametrize("words", ["] train", "] promote"])
 def test_killed_and_called_again_it_is_the_same_attempt(place: Place, words: str) -> None:
-    place.retrain()
     place.add_images(seed=7)
     begun = kill_at(place, words)
     attempt = place.attempt()
@@ -165,14 +180,13 @@ def test_killed_and_called_again_it_is_the_same_attempt(place: Place, words: str
     assert place.retrain()["state"] == "unchanged"
 
 
-def test_killed_after_the_pointer_moved(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_after_the_pointer_moved(place: Place) -> None:
     """The champion is the attempt's own model by then: that must not start another training."""
-    place.retrain()
     place.add_images(seed=8)
     second = place.retrain()
     version = second["model"]["version"]
     # As after a kill between the move and the end of the attempt: the document still says running.
-    path = place.store / "retraining" / "images.json"
+    path = place.store / "retraining" / "shapes.json"
     document = json.loads(path.read_text())
     document["attempt"] |= {"state": "running", "ended": None, "model_version": None, "records": {}}
     path.write_text(json.dumps(document, separators=(",", ":"), sort_keys=True))
@@ -183,7 +197,6 @@ def test_killed_after_the_pointer_moved(place: Place, monkeypatch: pytest.Monkey
 
 
 def test_another_champion_meanwhile_is_the_new_start(place: Place) -> None:
-    place.retrain()
     place.add_images(seed=9)
     kill_at(place, "] train")
     assert place.attempt().start.version == 1
@@ -191,13 +204,12 @@ def test_another_champion_meanwhile_is_the_new_start(place: Place) -> None:
     other = place.checked(conveyor(*place.arguments("run", "--json"), cwd=place.folder))
     assert place.champion() == other["model"]["version"] == 2
     result = place.retrain()
-    # That run did all of it from scratch... but the attempt had begun first: it goes on from the new champion.
+    # That run did all of it from scratch, but the attempt had begun before: it goes on, from the new champion.
     assert result["retraining"]["warm_start"] == 2
     assert result["state"] == "succeeded"
 
 
 def test_two_at_once_come_to_one_result(place: Place) -> None:
-    place.retrain()
     place.add_images(seed=10)
     with ThreadPoolExecutor(2) as pool:
         both = list(
@@ -212,7 +224,6 @@ def test_two_at_once_come_to_one_result(place: Place) -> None:
 
 
 def test_a_failing_source_fails_and_is_tried_again(place: Place) -> None:
-    place.retrain()
     shutil.move(place.folder / "images", place.folder / "away")
     failed = place.retrain(status=2)
     assert (failed["state"], failed["retraining"]["outcome"]) == ("failed", "failed")
