@@ -182,8 +182,16 @@ def launcher_job(
     good = (EXIT_INPUT, EXIT_FAILED, EXIT_REFUSED)
     spec: Object = {"backoffLimit": 20, **limits(settings, failed_for_good=good)}
     spec.pop("activeDeadlineSeconds", None)  # each step has its own
+    # Not in Kueue's queue: a launcher that takes the room of the steps that it waits for would wait for ever.
     return job(
-        name, marks, settings, spec, template, annotations=annotations, owners=owners, namespace=namespace
+        name,
+        marks,
+        settings.model_copy(update={"queue": None}),
+        spec,
+        template,
+        annotations=annotations,
+        owners=owners,
+        namespace=namespace,
     )
 
 
