@@ -1,6 +1,7 @@
 """The click application: subcommands by name, imported when used; the one place where errors become exit statuses."""
 
 import os
+import select
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -9,7 +10,7 @@ from typing import Any
 
 import click
 
-from components.common.failures import graceful, report_failure
+from components.common.failures import explain, graceful, report_failure
 from pipelines.commands.options import Session
 from pipelines.graph import GRAPH, Graph
 
@@ -54,6 +55,10 @@ COMMANDS = {
 }
 
 
+class ReaderGoneError(Exception):
+    """Whoever read stdout (head, less) has closed it."""
+
+
 class LazyGroup(click.Group):
     """Imports a subcommand's module only when that subcommand is called: `conveyor --help` stays quick."""
 
@@ -66,6 +71,13 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # Caught before click sees it, which would end with status 1 without a word.
+            raise (ReaderGoneError() if _reader_is_gone() else explain(error)) from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
@@ -81,6 +93,16 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+def _reader_is_gone() -> bool:
+    """Whether it is stdout that broke, and not a connection to a store."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _exists(target: str) -> bool:
@@ -123,8 +145,8 @@ def invoke(arguments: Sequence[str], graph: Graph = GRAPH) -> int:
         return error.code if isinstance(error.code, int) else 1
     except click.Abort:
         return report_failure(KeyboardInterrupt())
-    except BrokenPipeError:
-        # The reader (head, less) went away: nothing to say, and nothing more may be flushed to it.
+    except (ReaderGoneError, BrokenPipeError):
+        # Nothing to say, and nothing more may be flushed to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except BaseException as error:  # noqa: BLE001 - the last stop of everything, Ctrl-C included

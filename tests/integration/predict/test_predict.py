@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import subprocess
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from components.promote.documents import Move, Version
 from components.promote.registry import Registry
 from pipelines.cli import invoke
 from support.datasets import make_items, make_snapshot, preprocess_snapshot
+from support.small_pipeline import command, environment
 
 
 @dataclass(frozen=True)
@@ -243,3 +245,19 @@ def test_a_version_by_number(served: Served, capsys: pytest.CaptureFixture[str])
     answers = [predict(capsys, path, "--store", served.url, "--model", v) for v in ("champion", "1", "v1")]
     assert answers[0][0] == 0
     assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(served: Served, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command(["predict", served.folder, "--store", served.url, "--batch-size", "1", "--quiet"]),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(120) == 0
