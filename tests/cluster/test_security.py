@@ -1,0 +1,163 @@
+"""What each account may do, and that every pod of every overlay is admitted where `restricted` is enforced."""
+
+import json
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.cluster.rbac import RULES
+from support.applied import applied_to, make_secret
+from support.cluster_world import Object, World, accounts, delete_namespace, kubectl, why_no_cluster
+from support.rendered import OVERLAYS, objects, rendered, templates
+from support.schemas import complaints, write_schemas
+
+REASON = why_no_cluster()
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
+]
+KINDS = ("pods", "secrets", "configmaps", "services", "jobs.batch", "mpijobs.kubeflow.org", "events", "nodes")
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+NEVER = (
+    ("list", "secrets"),
+    ("get", "secrets"),
+    ("create", "pods/exec"),
+    ("create", "pods"),
+    ("create", "serviceaccounts/token"),
+    ("create", "rolebindings.rbac.authorization.k8s.io"),
+    ("impersonate", "users"),
+)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """A namespace with every account and its Role, as manifests and chart make them."""
+    made = World(f"test-security-{secrets.token_hex(3)}")
+    marks = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    namespace = {"metadata": {"name": made.namespace, "labels": {**marks, "conveyor-test": "1"}}}
+    kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Namespace", **namespace}))
+    try:
+        made.apply(*accounts(made.namespace, list(RULES)))
+        yield made
+    finally:
+        delete_namespace(made)
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_schemas(tmp_path_factory.mktemp("schemas"))
+
+
+def test_an_account_may_do_what_it_needs_and_nothing_else(world: World) -> None:
+    for account in RULES:
+        needed = {
+            (verb, f"{resource}.{group}" if group else resource)
+            for group, resource, verbs in RULES[account]
+            for verb in verbs
+        }
+        asked = needed | set(NEVER) | {(verb, kind) for verb in VERBS for kind in KINDS}
+        assert allowed(world, account, world.namespace, asked) == needed
+        assert not needed & set(NEVER)
+        for namespace in ("default", "kube-system"):
+            assert not allowed(world, account, namespace, needed | set(NEVER))
+
+
+def allowed(world: World, account: str, namespace: str, asked: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """What of it the API server would allow: the question behind `kubectl auth can-i --as`, all of them at once."""
+    questions = sorted(asked)
+    reviews = [review(world, account, namespace, *each) for each in questions]
+    document = {"apiVersion": "v1", "kind": "List", "items": reviews}
+    answers = json.loads(kubectl("create", "-o", "json", "-f", "-", stdin=json.dumps(document)))["items"]
+    return {each for each, answer in zip(questions, answers, strict=True) if answer["status"]["allowed"]}
+
+
+def review(world: World, account: str, namespace: str, verb: str, resource: str) -> Object:
+    plain, _, subresource = resource.partition("/")
+    kind, _, group = plain.partition(".")
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{world.namespace}:{account}",
+            "groups": [
+                "system:serviceaccounts",
+                f"system:serviceaccounts:{world.namespace}",
+                "system:authenticated",
+            ],
+            "resourceAttributes": {
+                "namespace": namespace,
+                "verb": verb,
+                "group": group,
+                "resource": kind,
+                "subresource": subresource,
+            },
+        },
+    }
+
+
+def test_kubectl_itself_says_the_same(world: World) -> None:
+    user = f"--as=system:serviceaccount:{world.namespace}:conveyor-launcher"
+    assert world.kubectl("auth", "can-i", "create", "jobs", user).strip() == "yes"
+    assert world.kubectl("auth", "can-i", "list", "secrets", user, check=False).strip() == "no"
+    assert world.kubectl("auth", "can-i", "create", "pods/exec", user, check=False).strip() == "no"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_is_valid_and_admitted_without_a_warning(
+    world: World, schemas: str, overlay: str, tmp_path: Path
+) -> None:
+    assert complaints(rendered(overlay), schemas) == ""
+    done = subprocess.run(
+        ["kubectl", "-n", world.namespace, "apply", "--dry-run=server", "-f", "-"],
+        input=rendered(overlay),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr.strip(), "a warning: restricted, or a deprecated field"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_itself_is_admitted(world: World, overlay: str) -> None:
+    """A Job is accepted whatever its template says; the pods of a broken one would only never come."""
+    found: list[Object] = []
+    for number, (name, template) in enumerate(templates(overlay)):
+        volumes = template["spec"].get("volumes", [])
+        if name.startswith("StatefulSet/"):
+            volumes = [*volumes, {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {**template["metadata"], "name": f"pod-{number}"},
+            "spec": {"restartPolicy": "Never", **template["spec"], "volumes": volumes},
+        }
+        found.append(pod)
+    document = {"apiVersion": "v1", "kind": "List", "items": found}
+    # Every account exists here, so nothing but the standard itself can refuse them.
+    made = world.kubectl("create", "--dry-run=server", "-o", "name", "-f", "-", stdin=json.dumps(document))
+    assert len(made.split()) == len(found) > 0
+
+
+def test_no_credential_stands_in_anything_but_the_secret(tmp_path: Path) -> None:
+    """Applied for real: what the API server then holds has the secret's value nowhere, nor have arguments and logs."""
+    with applied_to("local", tmp_path) as overlay:
+        overlay.configure({"ingest": {"source": "s3://x/y"}, "store": {"url": "s3://conveyor/store"}})
+        make_secret(overlay.world)
+        overlay.apply()
+        kinds = "configmaps,jobs,pods,statefulsets,services,serviceaccounts,events"
+        held = overlay.world.kubectl("get", kinds, "-o", "json")
+        assert overlay.world.secret_key not in held
+        assert overlay.world.access_key not in held
+        log = overlay.world.kubectl("logs", "pod/conveyor-storage-0", check=False)
+        assert overlay.world.secret_key not in log
+
+
+def test_nothing_uses_the_default_account(world: World) -> None:
+    for overlay in OVERLAYS:
+        for each in objects(overlay):
+            assert '"serviceAccountName": "default"' not in json.dumps(each)
