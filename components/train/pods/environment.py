@@ -17,6 +17,7 @@ SILENCE_S = 15.0
 SETTLE_S = 10.0
 GROW_AFTER_S = 60.0
 MOST = 1024
+_HOSTS: dict[str, Literal["", "mpi", "member"]] = {"": "", "mpi": "mpi", "member": "member"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Pods:
     interface: str
     """Of the network for the collectives; empty to look it up."""
     token: str
-    hosts: Literal["", "mpi"]
+    hosts: Literal["", "mpi", "member"]
+    """`mpi`: a launcher that starts members on hosts; `member`: one of those. Else pod 0 leads."""
     start_timeout_s: float
     silence_s: float
     settle_s: float
@@ -52,7 +54,7 @@ class Pods:
     @property
     def leads(self) -> bool:
         """Whether the coordinator is in this pod."""
-        return self.index == 0 or self.hosts == "mpi"
+        return self.hosts == "mpi" or (self.index == 0 and not self.hosts)
 
     def own_address(self) -> str:
         """IPv4 address by which the other pods reach this one."""
@@ -90,17 +92,17 @@ def this_pod(environment: Mapping[str, str] = os.environ) -> Pods | None:
         return None
     hosts = environment.get(f"{PREFIX}HOSTS", "")
     index = environment.get(INDEX)
-    if hosts not in ("", "mpi") or (not hosts and index is None):
+    if hosts not in _HOSTS or (hosts != "mpi" and index is None):
         raise InputError(
             "this pod does not know its place among the training pods",
             where=f"the environment, with {PREFIX}PODS={count}",
             expected=f"{INDEX} from 0 to {count - 1} (an Indexed Job sets it), or {PREFIX}HOSTS=mpi",
             found=f"{PREFIX}HOSTS={hosts}" if hosts else None,
         )
-    own_index = None if hosts or index is None else _number(INDEX, index, 0, count - 1)
+    own_index = None if hosts == "mpi" or index is None else _number(INDEX, index, 0, count - 1)
     place = environment.get(f"{PREFIX}COORDINATOR", "")
     host, _, port = place.rpartition(":")
-    if not hosts and not host:
+    if hosts != "mpi" and not host:
         raise InputError(
             "this pod does not know where pod 0 is",
             where=f"the environment variable {PREFIX}COORDINATOR",
@@ -116,7 +118,7 @@ def this_pod(environment: Mapping[str, str] = os.environ) -> Pods | None:
         address=environment.get(f"{PREFIX}ADDRESS", ""),
         interface=environment.get(f"{PREFIX}INTERFACE", ""),
         token=environment.get(f"{PREFIX}TOKEN", ""),
-        hosts="mpi" if hosts else "",
+        hosts=_HOSTS[hosts],
         start_timeout_s=_seconds("START_TIMEOUT_S", environment, START_TIMEOUT_S),
         silence_s=_seconds("SILENCE_S", environment, SILENCE_S),
         settle_s=_seconds("SETTLE_S", environment, SETTLE_S),

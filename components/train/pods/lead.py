@@ -21,6 +21,8 @@ POLL_S = 0.5
 TELL_S = 10.0
 GROWTH_POLL_S = 5.0
 FAREWELL_S = 5.0
+WAKE_S = 2.0
+"""A worker may fail in the wake of a pod's death, and say so before the pod is missed."""
 
 Environments = list[list[dict[str, str]]]
 
@@ -49,8 +51,8 @@ class Lead:
     def run(self) -> ModelRef:
         """Lead until the training is done.
 
-        Raises `GenerationOverError` when a pod died and its Job is to start all of them anew; where training is
-        elastic, or this is an MPIJob's launcher, the next generation begins here instead.
+        Raises `GenerationOverError` when a pod died and its Job is to start all of them anew. Where only a worker
+        died, training is elastic, or this is an MPIJob's launcher, the next generation begins here instead.
         """
         try:
             while True:
@@ -158,7 +160,7 @@ class Lead:
             self._say_goodbye(members, "failed", why=error.what)
             raise error if isinstance(error, InputError) else for_good(error)
         self.monitor.errors.clear()
-        again = self.pods.elastic or bool(self.pods.hosts)
+        again = self.pods.elastic or bool(self.pods.hosts) or self._all_there(members)
         self.context.reporter.warning(f"generation {name} of the training is over: {why}")
         self._say_goodbye(members, "over", why=why, again=again)
         if not again:
@@ -189,7 +191,8 @@ class Lead:
                 continue
             if event.member not in members:
                 self._note(event)
-                if any(event.member.index == member.index for member in members):
+                if replaced := [member for member in members if member.index == event.member.index]:
+                    self.gone.update(replaced)
                     return f"pod {event.member.index} was started anew"
                 continue
             why = self._heard(event)
@@ -212,6 +215,20 @@ class Lead:
             self.context.reporter.warning(f"the last words in pod {index}:\n    {message.get('tail')}")
             return f"{message.get('how')} (pod {index})"
         return None
+
+    def _all_there(self, members: list[Member]) -> bool:
+        """Whether only processes died, and no pod."""
+        until = time.monotonic() + WAKE_S
+        while not self.gone and time.monotonic() < until:
+            event = self._next_event()
+            if event is None:
+                continue
+            if event.member not in members:
+                self._note(event)
+                self.gone.update(member for member in members if member.index == event.member.index)
+            elif event.message is None:
+                self.gone.add(event.member)
+        return not self.gone
 
     def _newest_step(self) -> int:
         with suppress(StoreError):

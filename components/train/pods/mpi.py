@@ -181,6 +181,7 @@ def _document(
         environment.pop(PREFIX + name, None)
     environment |= {
         "CONVEYOR_LOG_FORMAT": "json",
+        PREFIX + "HOSTS": "member",
         PREFIX + "COORDINATOR": f"{coordinator.address}:{coordinator.port}",
         # As the launcher sees them, so that all have one key.
         CORES: str(machine.cores),
