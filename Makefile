@@ -8,7 +8,7 @@ IMAGE ?= conveyor:cpu
 IMAGE_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-containers test-cluster image image-cuda image-mpi images-pin sbom audit lint format bench doctor clean
+.PHONY: help setup demo test test-slow test-containers test-cluster image image-cuda image-mpi images-pin sbom audit lint format bench doctor clean chart kind-up kind-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,15 @@ format: setup ## rewrite the files as lint wants them, as far as ruff can
 
 bench: setup ## run every benchmark; each prints its ratio, measured in the same run
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+chart: setup ## write the chart's README and schema from its values and the settings (make test compares them)
+	@$(BIN)/python tools/chart.py
+
+kind-up: setup ## a local Kubernetes with kind, Conveyor and MinIO in it, and the example run there (docs/kubernetes/local-cluster.md)
+	@$(BIN)/python tools/local_cluster.py up
+
+kind-down: setup ## that cluster away, results and all
+	@$(BIN)/python tools/local_cluster.py down
 
 doctor: setup ## what this machine can and cannot do, with the cures
 	@$(BIN)/conveyor doctor
