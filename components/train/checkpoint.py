@@ -21,7 +21,8 @@ from components.common.trees import Tree
 STATE, PROGRESS = "state.safetensors", "progress.json"
 NAME = re.compile(r"checkpoints/[0-9a-f]{64}/\d{8,}\.json")
 REST = 10
-"""A write is followed by a pause this many times as long: checkpoints never take more than a tenth of the time."""
+"""A write is followed by a pause this many times as long: checkpoints never take more than a tenth of the time (but
+for the first)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ class CheckpointWriter:
         self._write, self._warn = write, warn
         self._interval_s, self._interval_steps = interval_s, interval_steps
         self._last_step = start_step
+        self._is_first = True
         self._next_time = time.monotonic() + interval_s
         self._thread: threading.Thread | None = None
 
@@ -154,4 +156,8 @@ class CheckpointWriter:
                 f"the checkpoint of step {step} could not be written ({what}); training goes on without it"
             )
         now = time.monotonic()
-        self._next_time = now + max(self._interval_s, REST * (now - started) if self._interval_s else 0.0)
+        # The first one also imports the store's client and connects, while the workers start: on a busy machine many
+        # times as long as the next one will take.
+        rest_s = REST * (now - started) if self._interval_s and not self._is_first else 0.0
+        self._is_first = False
+        self._next_time = now + max(self._interval_s, rest_s)
