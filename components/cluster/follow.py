@@ -126,7 +126,7 @@ class JobWatch:
     def _tell(self, job: Object, pod: Object, end: End) -> None:
         uid = pod["metadata"]["uid"]
         if uid not in self._ends:
-            quiet = end.exit_code in ENDED_QUIETLY
+            quiet = end.exit_code in ENDED_QUIETLY or ends_all(job, end.exit_code)
             note = " (does not count against the Job)" if end.disrupted else ""
             self._ends[uid] = None if quiet else f"pod {pod['metadata']['name']} {end.how}{note}"
             return

@@ -175,9 +175,10 @@ def launcher_job(
         service_account=settings.launcher_service_account,
         token=True,
     )
-    template["spec"]["containers"][0]["env"].append(
-        {"name": "CONVEYOR_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    )
+    template["spec"]["containers"][0]["env"] += [
+        {"name": "CONVEYOR_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        *webhook_env(),
+    ]
     # What a step failed of was tried often enough by the step's own Job.
     good = (EXIT_INPUT, EXIT_FAILED, EXIT_REFUSED)
     spec: Object = {"backoffLimit": 20, **limits(settings, failed_for_good=good)}

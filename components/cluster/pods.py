@@ -17,6 +17,9 @@ SECRET_KEYS = {
     "AWS_SESSION_TOKEN": "session-token",
 }
 OPTIONAL_KEYS = ("session-token",)
+WEBHOOK = "conveyor-webhook"
+"""A Secret that may be there: the webhook that hears how runs end, and what signs its news."""
+WEBHOOK_KEYS = {"CONVEYOR_WEBHOOK_URL": "url", "CONVEYOR_WEBHOOK_SECRET": "secret"}
 GPU = "nvidia.com/gpu"
 
 
@@ -132,6 +135,14 @@ def container_env(step: str, settings: KubernetesConfig, more: Mapping[str, str]
                 source["optional"] = True
             found.append({"name": name, "valueFrom": {"secretKeyRef": source}})
     return found
+
+
+def webhook_env() -> list[Object]:
+    """Where to tell how a run ended, for the pod that knows: empty where there is no such Secret."""
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": WEBHOOK, "key": key, "optional": True}}}
+        for name, key in WEBHOOK_KEYS.items()
+    ]
 
 
 def _volumes(

@@ -42,6 +42,13 @@ def is_failing(job: Object) -> bool:
     )
 
 
+def ends_all(job: Object, exit_code: int | None) -> bool:
+    """Whether a pod that ends so ends the Job with it, by its own rules."""
+    rules = (job["spec"].get("podFailurePolicy") or {}).get("rules") or []
+    final = [rule.get("onExitCodes", {}) for rule in rules if rule.get("action") == "FailJob"]
+    return job["spec"].get("backoffLimit") == 0 or any(exit_code in each.get("values", ()) for each in final)
+
+
 def is_mpi(job: Object) -> bool:
     return bool(job.get("kind") == "MPIJob")
 

@@ -151,7 +151,8 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
 
 def _run(case: Case, world: World, tight: World, folder: Path, found: dict[str, Ended]) -> None:
     where = tight if case.quota else world
-    settings = {"start_timeout_s": 40, **case.kubernetes}
+    # A busy node may take its time for pods that can run; what cannot is not waited for so long.
+    settings = {"start_timeout_s": 240 if case.launched else 40, **case.kubernetes}
     config = where.config(folder, case.name, **{**case.sections, "kubernetes": where.kubernetes(**settings)})
     found[case.name] = where.conveyor(
         "run",

@@ -85,8 +85,8 @@ class World:
     def kubernetes(self, **settings: Any) -> dict[str, Any]:
         """The section `kubernetes`: small pods in this namespace; `resources` are added to ours."""
         resources = {
-            "default": {"cpu": "100m", "memory": "2Gi"},
-            "launcher": {"cpu": "50m", "memory": "1Gi"},
+            "default": {"cpu": "10m", "memory": "2Gi"},
+            "launcher": {"cpu": "10m", "memory": "1Gi"},
             **settings.pop("resources", {}),
         }
         ours = {"image": IMAGE, "namespace": self.namespace, "start_timeout_s": 120, "resources": resources}
@@ -203,7 +203,7 @@ def start_minio(world: World) -> None:
         "args": ["server", "/data", "--address", ":9000"],
         "env": env,
         "readinessProbe": {"httpGet": {"path": "/minio/health/ready", "port": 9000}, "periodSeconds": 1},
-        "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        "resources": {"requests": {"cpu": "10m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": container_security(),
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
     }
