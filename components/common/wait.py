@@ -12,13 +12,14 @@ from components.common.progress import Reporter
 from components.common.runs import Pointer, check_run_id, output_of, read_pointer, this_job
 from components.common.sections import RootBase
 from components.common.store import Store
+from components.common.store.base import NO_BUCKET
 
 POLL_S = 2.0
 SLOWEST_POLL_S = 10.0
 REPORT_S = 30.0
 GRACE_S = 60.0
 """For a new Job to take back what its predecessor said of failure."""
-STORE_DEADLINE_S = 300.0
+STORE_DEADLINE_S = 600.0
 """For the store to answer: it may be started together with the steps. Later it is an error, with its cause."""
 
 
@@ -44,14 +45,17 @@ def run_of_settings(prefix: str, config: RootBase, packages: dict[str, str], nam
 def wait_for_store(
     store: Store, reporter: Reporter, *, deadline_s: float = STORE_DEADLINE_S, clock: Clock | None = None
 ) -> None:
-    """Return when the store answers and can be written to. Raises what kept it from that at the deadline."""
+    """Return when the store answers and can be written to. Raises what keeps it from that: at the deadline, or at once
+    where waiting is no cure (wrong credentials)."""
     clock = clock or Clock()
     end, told = clock.now() + deadline_s, ""
     while True:
         try:
             store.check()
         except ConveyorError as error:
-            if clock.now() >= end:
+            # Another secret or address will not come by itself; the bucket may be about to be made.
+            hopeless = isinstance(error, InputError) and error.what != NO_BUCKET
+            if hopeless or clock.now() >= end:
                 raise
             if error.what != told:
                 told = error.what

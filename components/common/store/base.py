@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 from components.common.errors import StoreError
 
+NO_BUCKET = "there is no such bucket"
+
 
 class NotFoundError(StoreError):
     """No object has that name."""

@@ -3,7 +3,7 @@
 from botocore import exceptions as boto
 
 from components.common.errors import ConveyorError, InputError, StoreError
-from components.common.store.base import NotFoundError
+from components.common.store.base import NO_BUCKET, NotFoundError
 from components.common.store.retry import is_transient, is_untrusted
 
 WRONG_SECRET = frozenset(
@@ -92,7 +92,7 @@ def _by_code(
         return NotFoundError("there is no such object in the store", where=where)
     if code == "NoSuchBucket":
         return InputError(
-            "there is no such bucket",
+            NO_BUCKET,
             where=where,
             found=f"{server} has no bucket {bucket!r}",
             todo=f"make it (aws s3 mb s3://{bucket}), or check the name and the endpoint",
