@@ -11,6 +11,7 @@ from components.cluster.relay import Relay
 from components.cluster.verdict import verdict
 from components.cluster.views import (
     LAUNCHER,
+    ends_all,
     is_failing,
     is_mpi,
     is_queued,

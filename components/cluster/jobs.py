@@ -5,7 +5,7 @@ from typing import Any
 
 from components.cluster.config import KubernetesConfig
 from components.cluster.names import CONFIG_FILE, CONFIG_FOLDER, QUEUE, labels
-from components.cluster.pods import Object, placement_env, pod_template
+from components.cluster.pods import Object, placement_env, pod_template, webhook_env
 
 EXIT_INPUT = 2
 EXIT_FAILED = 3
