@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Build one of the images: `build.py cpu|cuda|mpi`, with the bases that `make images-pin` resolved.
+"""Build one of the images: `build.py cpu|cuda|mpi|mpi-cuda`, with the bases that `make images-pin` resolved.
 
 Build arguments are given as on docker's own command line (`--build-arg NAME=VALUE`, may be repeated); a base given so
 wins over the pinned one. `docker` may be another program with its command line: CONTAINER_ENGINE names it.
@@ -17,13 +17,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from images.bases import DOCKERFILE, LOCK, ROOT, default_bases, mirrored, read_lock
 
-TARGETS = {"cpu": "runtime", "cuda": "runtime", "mpi": "mpi"}
+VARIANTS = {
+    "cpu": ("cpu", "cpu"),
+    "cuda": ("cuda", "cuda"),
+    "mpi": ("mpi", "cpu"),
+    "mpi-cuda": ("mpi", "cuda"),
+}
+"""What the Dockerfile calls it: its target, and its ACCELERATOR."""
 REPOSITORY = "conveyor"
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("variant", choices=sorted(TARGETS))
+    parser.add_argument("variant", choices=VARIANTS)
     parser.add_argument("--tag", help=f"name of the image (default: {REPOSITORY}:VARIANT)")
     parser.add_argument(
         "--network", default="host", help="of the build's commands (default: the machine's own)"
@@ -48,9 +54,10 @@ def main(argv: list[str]) -> int:
 
 def build_command(engine: str, variant: str, tag: str | None, network: str, given: list[str]) -> list[str]:
     """The engine's command line; what the caller gave wins over what we set."""
+    target, accelerator = VARIANTS[variant]
     values = {
         **bases(os.environ.get("BASE_MIRROR", "")),
-        "ACCELERATOR": "cuda" if variant == "cuda" else "cpu",
+        "ACCELERATOR": accelerator,
         "VERSION": version(),
         "REVISION": revision(),
     }
@@ -60,7 +67,7 @@ def build_command(engine: str, variant: str, tag: str | None, network: str, give
     options = [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
     return [
         *(engine, "build", "--network", network, "--file", str(DOCKERFILE.relative_to(ROOT))),
-        *("--target", TARGETS[variant], *options, "--tag", tag or f"{REPOSITORY}:{variant}", "."),
+        *("--target", target, *options, "--tag", tag or f"{REPOSITORY}:{variant}", "."),
     ]
 
 

@@ -1,101 +1,48 @@
 #!/usr/bin/env python3
-"""Take out of an image's site-packages what no step can load, in the same layer that installed it.
+"""Take out of an environment what no step can load, in the same layer that installed it.
 
-Whole distributions go with their metadata, so that an SBOM names only what is there. The tests of the containers run
-all steps on what is left.
+`slim.py VENV TABLE`: the table's lines are globs in site-packages, `cpu GLOB` holds only for a CPU image, and
+`GLOB but NAME…` spares some names. Modules for other versions of Python go in any case.
 """
 
 import argparse
-import csv
 import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-UNUSED = {
-    # distribution: what of it no step loads, as globs in site-packages
-    "botocore": ["botocore/data/*/"],
-    "onnx": ["onnx/backend/test/data", "onnx/test"],
-    "onnxruntime": [
-        "onnxruntime/capi/libonnxruntime.so.*",  # the C library, for programs that are not Python
-        "onnxruntime/datasets",
-        "onnxruntime/tools",
-        "onnxruntime/transformers/models",  # the quantizer imports the folder above
-    ],
-    "pyarrow": [
-        # what is only for compiling against it, its tests, and services that we do not speak
-        "pyarrow/include",
-        "pyarrow/includes",
-        "pyarrow/src",
-        "pyarrow/*.p[xy][dxi]",
-        "pyarrow/tests",
-        "pyarrow/*flight*",
-        "pyarrow/_substrait*",  # its library is linked with the rest
-        "pyarrow/*s3*.so*",
-        "pyarrow/_pyarrow_cpp_tests*",
-        # copies of what is loaded by its other name
-        "pyarrow/libarrow_python*.so",
-        "pyarrow/libarrow_python*.so.*.*",
-    ],
-    "tensorboard": ["tensorboard/webfiles.zip"],  # scalars are written here and shown elsewhere
-}
-KEPT = {"botocore": ["s3", "signin", "sso", "sso-oidc", "sts"]}
-"""Services that the S3 store and its credentials speak to."""
-
-WHOLE = ["grpcio", "tensorboard-data-server"]
-"""TensorBoard's server needs them; nothing that writes scalars does."""
-
-GPU_WHOLE = ["triton"]
-GPU_ONLY = [
-    # Loaded when the first CUDA tensor asks for it, never on a CPU. The rest libtorch is linked with, so it stays.
-    "nvidia/cu13/lib/libcusolver*",
-    "nvidia/cu13/lib/libnvperf*",
-    "nvidia/cu13/lib/libnvrtc.alt*",
-    "nvidia/cu13/lib/libnvrtc-builtins*",
-    "nvidia/cu13/lib/*.a",
-    "nvidia/cudnn/lib/libcudnn_*",
-    "nvidia/libnvcomp/*",
-    "nvidia/nvshmem/lib/nvshmem_transport*",
-    "nvidia/nvshmem/lib/*.a",
-    "nvidia/nvshmem/lib/*.bc",
-    "torch/lib/libtorch_cuda_linalg.so",
-]
-
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("venv", type=Path)
+    parser.add_argument("table", type=Path)
     parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args(argv)
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     site = arguments.venv / "lib" / version / "site-packages"
-    num = sum(remove(path) for path in sorted(set(unwanted(site, arguments.accelerator))))
-    print(f"slim: {num / 1e6:.0f} MB that no step loads")
+    lines = arguments.table.read_text(encoding="utf-8").splitlines()
+    unwanted = {*listed(site, lines, arguments.accelerator), *foreign(site)}
+    print(f"slim: {sum(map(remove, sorted(unwanted))) / 1e6:.0f} MB that no step loads")
     return 0
 
 
-def unwanted(site: Path, accelerator: str) -> Iterator[Path]:
-    for name in [*WHOLE, *(GPU_WHOLE if accelerator == "cpu" else [])]:
-        yield from distribution_files(site, name)
-    for name, patterns in UNUSED.items():
-        for pattern in patterns:
-            yield from (path for path in site.glob(pattern) if path.name not in KEPT.get(name, []))
-    if accelerator == "cpu":
-        for pattern in GPU_ONLY:
-            yield from site.glob(pattern)
+def listed(site: Path, lines: list[str], accelerator: str) -> Iterator[Path]:
+    """What the table names and is there."""
+    for line in lines:
+        words = line.partition("#")[0].split()
+        if words and words[0] == "cpu":
+            words = words[1:] if accelerator == "cpu" else []
+        if not words:
+            continue
+        pattern, *rest = words
+        yield from (path for path in site.glob(pattern) if path.name not in rest[1:])
+
+
+def foreign(site: Path) -> Iterator[Path]:
+    """DALI and its codecs bring their modules for every version of Python."""
     ours = sysconfig.get_config_var("SOABI")  # such as cpython-311-x86_64-linux-gnu
-    for path in site.rglob("*.cpython-*.so"):
-        if path.name.split(".")[-2] != ours:
-            yield path  # DALI brings its modules for every Python
-
-
-def distribution_files(site: Path, name: str) -> Iterator[Path]:
-    """The top folders of an installed distribution: its packages, its metadata, its libraries."""
-    for info in site.glob(f"{name.replace('-', '_')}-*.dist-info"):
-        with (info / "RECORD").open(newline="") as file:
-            tops = {row[0].partition("/")[0] for row in csv.reader(file)}
-        yield from (site / top for top in sorted(tops) if not top.startswith("..") and top != "__pycache__")
+    return (path for path in site.rglob("*.cpython-*.so") if path.name.split(".")[-2] != ours)
 
 
 def remove(path: Path) -> int:
