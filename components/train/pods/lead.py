@@ -153,8 +153,6 @@ class Lead:
         return None
 
     def _over(self, name: str, members: list[Member], why: str) -> None:
-        with suppress(StoreError):
-            end_generation(self.context.store, self.job.key, why)
         error = next(iter(self.monitor.errors), None)
         if error is not None and not isinstance(error, StoreError):
             self._say_goodbye(members, "failed", why=error.what)
@@ -163,6 +161,9 @@ class Lead:
         again = self.pods.elastic or bool(self.pods.hosts) or self._all_there(members)
         self.context.reporter.warning(f"generation {name} of the training is over: {why}")
         self._say_goodbye(members, "over", why=why, again=again)
+        # Only now: a store that takes its time must not keep the others waiting.
+        with suppress(StoreError):
+            end_generation(self.context.store, self.job.key, why)
         if not again:
             raise GenerationOverError(
                 f"generation {name} of the training is over",
