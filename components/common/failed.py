@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from components.common.ends import End, forget_end, note_end, read_end
+from components.common.errors import InputError
 from components.common.failures import EXIT_INTERRUPTED, error_fields, explain
 from components.common.runs import this_job
 from components.common.store.base import Store
@@ -33,6 +34,21 @@ class Failure:
     """Failures of this Job so far."""
     final: bool
     """The Job will not try again."""
+    root: str
+    """The step that it began with: this one, unless it waited for one that failed."""
+
+
+class UpstreamFailedError(InputError):
+    """What a step needs will not come."""
+
+    def __init__(self, step: str, failure: Failure) -> None:
+        super().__init__(
+            f"{step} has nothing to work on: {failure.root} failed for good",
+            found=failure.what,
+            todo=failure.todo
+            or f"look at the log of {failure.root}, then delete the failed Jobs and apply again",
+        )
+        self.failure = failure
 
 
 @contextmanager
@@ -51,7 +67,9 @@ def telling_failure(store: Store, run_id: str, step: str) -> Iterator[None]:
             before = read_failure(store, run_id, step)
             tries = 1 + (before.tries if before is not None and before.job == job else 0)
             final = explained.exit_code != RETRIED or tries >= int(os.environ.get(TRIES) or 1)
-            fields = {**error_fields(explained), "tries": tries, "final": final}
+            fields = {**error_fields(explained), "tries": tries, "final": final, "root": step}
+            if isinstance(error, UpstreamFailedError):
+                fields |= {"what": error.failure.what, "todo": error.failure.todo, "root": error.failure.root}
             note_end(store, run_id, End(step, "failed", time.monotonic() - started, job, fields))
         raise
     forget_end(store, run_id, step)
@@ -77,4 +95,5 @@ def read_failure(store: Store, run_id: str, step: str) -> Failure | None:
         error.get("todo"),
         int(error.get("tries", 1)),
         bool(error.get("final", True)),
+        str(error.get("root", step)),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from components.common.canonical import digest_json
 from components.common.code import code_version
 from components.common.errors import ConveyorError, InputError
-from components.common.failed import Failure, forget_others, read_failure
+from components.common.failed import Failure, UpstreamFailedError, forget_others, read_failure
 from components.common.progress import Reporter
 from components.common.runs import Pointer, check_run_id, output_of, read_pointer, this_job
 from components.common.sections import RootBase
@@ -97,7 +97,7 @@ def wait_for_step(
         waited = clock.now() - began
         failure = read_failure(store, run_id, upstream)
         if failure is not None and failure.final and (failure != old or waited >= GRACE_S):
-            raise _will_not_come(step, failure)
+            raise UpstreamFailedError(step, failure)
         if waited >= deadline_s:
             raise _too_long(step, upstream, run_id, deadline_s, failure, used=used)
         state = _state(upstream, failure, used=used)
@@ -120,15 +120,6 @@ def _state(upstream: str, failure: Failure | None, *, used: bool) -> str:
     if failure is not None:
         return f"waiting for {upstream}, which failed {failure.tries} time(s) so far: {failure.what}"
     return f"waiting for {upstream}"
-
-
-def _will_not_come(step: str, failure: Failure) -> InputError:
-    return InputError(
-        f"{step} has nothing to work on: {failure.step} failed for good",
-        found=failure.what,
-        todo=failure.todo
-        or f"look at the log of {failure.step}, then delete the failed Jobs and apply again",
-    )
 
 
 def _too_long(

@@ -71,8 +71,10 @@ def allowed(world: World, account: str, namespace: str, asked: set[tuple[str, st
     questions = sorted(asked)
     reviews = [review(world, account, namespace, *each) for each in questions]
     document = {"apiVersion": "v1", "kind": "List", "items": reviews}
-    answers = json.loads(kubectl("create", "-o", "json", "-f", "-", stdin=json.dumps(document)))["items"]
-    return {each for each, answer in zip(questions, answers, strict=True) if answer["status"]["allowed"]}
+    # One line an answer, in the order of the questions.
+    path = "jsonpath={.status.allowed}{'\\n'}"
+    answers = kubectl("create", "-o", path, "-f", "-", stdin=json.dumps(document)).split()
+    return {each for each, answer in zip(questions, answers, strict=True) if answer == "true"}
 
 
 def review(world: World, account: str, namespace: str, verb: str, resource: str) -> Object:

@@ -143,6 +143,23 @@ def test_a_failure_for_good_ends_the_wait(store: Store, monkeypatch: pytest.Monk
     assert caught.value.todo == "check the path"
 
 
+def test_who_waits_for_who_waits_hears_of_the_first_cause(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = InputError("the source holds no images", todo="check the path")
+    failing = Turns({1: lambda: fail(store, "preprocess", "p1", error, monkeypatch)})
+    with monkeypatch.context() as patch:
+        patch.setenv(JOB, "t1")
+        with pytest.raises(InputError), telling_failure(store, RUN, "train"):
+            wait(store, failing)
+    monkeypatch.setenv(JOB, "e1")
+    with pytest.raises(InputError, match="evaluate has nothing to work on: preprocess failed") as caught:
+        wait_for_step(
+            store, RUN, "evaluate", "train", make_reporter(quiet=True), deadline_s=600, clock=Turns()
+        )
+    assert caught.value.found == "the source holds no images"
+
+
 def test_a_failure_that_is_tried_again_does_not(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(JOB, "t1")
 
