@@ -17,6 +17,7 @@ DAY_S = 86400.0
 MEASUREMENTS = re.compile(r"measurements/(?P<step>[A-Za-z0-9_-]+)/(?P<key>[0-9a-f]{64})/[0-9a-f]{64}\.json")
 NAMED_BY_TREE = re.compile(r"-(?P<start>[0-9a-f]{20})\.[a-z]+$")
 EVENTS = re.compile(r"tensorboard/(?P<start>[0-9a-f]{16})/[^/]+")
+GENERATIONS = re.compile(r"generations/(?P<key>[0-9a-f]{64})\.json")
 UNUSED_PROBE = re.compile(r"probes/[0-9a-f]{16}")
 
 
@@ -149,10 +150,20 @@ def _checkpoints(
     for info in store.list("checkpoints/"):
         if match := CHECKPOINT.fullmatch(info.key):
             by_key[match["key"]].append(info)
-    for key, infos in by_key.items():
+
+    def may_go(key: str, infos: list[ObjectInfo]) -> bool:
         age = _age(infos, now)
         given_up = policy.older_than_s is not None and age > policy.older_than_s
-        if age > policy.grace_s and (key in finished or given_up):
+        return age > policy.grace_s and (key in finished or given_up)
+
+    # What training across pods counts; it removes the count itself when it is done.
+    found.groups["checkpoints"] += [
+        info
+        for info in store.list("generations/")
+        if (match := GENERATIONS.fullmatch(info.key)) and may_go(match["key"], [info])
+    ]
+    for key, infos in by_key.items():
+        if may_go(key, infos):
             found.groups["checkpoints"] += infos
             continue
         yield from (root for info in infos if (root := reach.checkpoint_root(store, info)) is not None)

@@ -152,10 +152,13 @@ def test_checkpoints_of_unfinished_trainings_stay(store: FileStore) -> None:
         tree = Tree.write(blobs, {"state": entries[key]})
         pointer: Json = {"kind": "checkpoint", "version": 1, "step": 3, "tree": tree}
         store.put(f"checkpoints/{key}/00000003.json", canonical_json(pointer))
+        store.put(f"generations/{key}.json", canonical_json({"version": 1, "begun": 2}))
     assert condemned(store) == set()
     age(store)
     gone = condemned(store)
     assert f"checkpoints/{finished}/00000003.json" in gone
+    assert f"generations/{finished}.json" in gone
+    assert f"generations/{'a' * 64}.json" not in gone
     assert blob_key(entries[finished][0]) in gone
     assert f"checkpoints/{'a' * 64}/00000003.json" not in gone
     assert blob_key(entries["a" * 64][0]) not in gone
