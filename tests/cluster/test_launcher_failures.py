@@ -25,7 +25,7 @@ from support.small_pipeline import Ended, conveyor
 REASON = why_no_cluster()
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
 ]
 
@@ -152,7 +152,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
 def _run(case: Case, world: World, tight: World, folder: Path, found: dict[str, Ended]) -> None:
     where = tight if case.quota else world
     # A busy node may take its time for pods that can run; what cannot is not waited for so long.
-    settings = {"start_timeout_s": 240 if case.launched else 40, **case.kubernetes}
+    settings = {"start_timeout_s": 240 if case.launched else 60, **case.kubernetes}
     config = where.config(folder, case.name, **{**case.sections, "kubernetes": where.kubernetes(**settings)})
     found[case.name] = where.conveyor(
         "run",
