@@ -125,6 +125,9 @@ def _waiting(container: Object, step: str, upstream: str, settings: KubernetesCo
     more = ["--wait-for", upstream]
     if settings.deadline_s is not None and upstream != STORE:
         more += ["--deadline", str(int(settings.deadline_s * WAIT_SHARE))]
+    resources = {kind: dict(values) for kind, values in WAITING.items()}
+    if "cpu" in container["resources"]["limits"]:  # where a quota asks for limits, it asks for these too
+        resources["limits"]["cpu"] = container["resources"]["limits"]["cpu"]
     mounts = [each for each in container["volumeMounts"] if each["mountPath"] in ("/tmp", "/etc/conveyor")]  # noqa: S108
     return {
         "name": f"wait-for-{upstream.replace('_', '-')}",
@@ -132,7 +135,7 @@ def _waiting(container: Object, step: str, upstream: str, settings: KubernetesCo
         "imagePullPolicy": container["imagePullPolicy"],
         "args": _args(step, *more),
         "env": container["env"],
-        "resources": WAITING,
+        "resources": resources,
         "securityContext": container_security(),
         "volumeMounts": mounts,
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -9,7 +9,7 @@ from components.cluster import network
 from components.cluster.config import KubernetesConfig, Resources
 from components.cluster.jobs import metadata
 from components.cluster.names import labels
-from components.cluster.pods import SECRET_KEYS, Object, placement_env, resources
+from components.cluster.pods import Object, placement_env, resources
 from components.cluster.rbac import LAUNCHER, STEP, STORAGE, role_rules
 from pipelines.graph import Graph
 from pipelines.manifests.overlays import HEAD, OVERLAYS
@@ -174,7 +174,7 @@ def _pod_identity(found: dict[str, str], graph: Graph, settings: KubernetesConfi
 
 def _from_secret(graph: Graph, step: str, settings: KubernetesConfig) -> list[str]:
     env = _pod(step_objects(graph, graph[step], settings)[-1])["containers"][0]["env"]
-    return [each["name"] for each in env if "secretKeyRef" in each.get("valueFrom", {})] or list(SECRET_KEYS)
+    return [each["name"] for each in env if "secretKeyRef" in each.get("valueFrom", {})]
 
 
 def _gpu(found: dict[str, str], settings: KubernetesConfig) -> None:
