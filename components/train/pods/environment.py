@@ -12,7 +12,8 @@ PREFIX = "CONVEYOR_TRAIN_"
 INDEX = "JOB_COMPLETION_INDEX"
 """Set by Kubernetes in the pods of an Indexed Job."""
 PORT = 29400
-START_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 900.0
+"""A Job controller may take 10 minutes to replace a pod."""
 SILENCE_S = 15.0
 SETTLE_S = 10.0
 GROW_AFTER_S = 60.0
