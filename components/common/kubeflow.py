@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+import yaml
+
 from components.common.blobs import Blobs
 from components.common.canonical import canonical_json
 from components.common.config import Override, load_config
@@ -136,11 +138,22 @@ def _hand_over(outcome: Outcome, reference: Artifact, metrics: Metrics | None) -
 def _note_failure(package: str, store: str, config: str, run_id: str, end: End) -> None:
     # As well as it goes: what is wrong may be the config, or the store itself.
     with suppress(Exception):
-        try:
-            opened = effective_config(package, store, config).store.open()
-        except InputError:
-            opened = open_store(store)
-        note_end(opened, run_id, end)
+        note_end(open_store(store, good_part(config, known_steps(package)).store), run_id, end)
+
+
+def good_part(config: str, packages: Mapping[str, str]) -> RootBase:
+    """As much of a form's `config` as is good: all of it, else its section `store`, else the defaults.
+
+    For what is left to be written to the store where a mistake in another section has stopped a step.
+    """
+    model = root_model(packages)
+    try:
+        return load_config(model, None, (), text=config)
+    except InputError:
+        with suppress(InputError, yaml.YAMLError, AttributeError):
+            section = yaml.safe_load(config).get("store")
+            return load_config(model, None, (), text=yaml.safe_dump({"store": section or {}}))
+    return model()
 
 
 def as_run_id(text: str) -> str:

@@ -5,17 +5,15 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from components.common.config import load_config
 from components.common.ends import End, read_end
 from components.common.errors import ConveyorError, InputError, StepError
 from components.common.failures import explain, graceful, report_failure
-from components.common.kubeflow import Artifact, Metrics, as_run_id
+from components.common.kubeflow import Artifact, Metrics, as_run_id, good_part
 from components.common.main import write_file
-from components.common.notify import NotifyConfig
 from components.common.progress import make_reporter
 from components.common.records import read_measurements, read_record
 from components.common.runs import read_pointer
-from components.common.sections import RootBase, root_model
+from components.common.sections import known_steps
 from components.common.step import Outcome
 from components.common.store import Store, open_store
 from pipelines.notify import notify_end
@@ -49,16 +47,14 @@ def end_run(
             packages = dict(pair.split("=") for pair in steps.split(","))
             for package in packages.values():
                 import_module(f"{package}.run")  # makes its references known
-            settings = _settings(config, packages)
-            opened = open_store(store, settings.store if settings is not None else None)
+            settings = good_part(config, known_steps(next(iter(packages.values()))) | packages)
+            opened = open_store(store, settings.store)
             found = collect(opened, as_run_id(run or job), job, state, tuple(packages))
             # Of all steps together: kfp.local cannot tell a task when its run began.
             found.seconds = found.failed_seconds + sum(o.seconds for o in found.outcomes.values())
             _report(found, opened, page)
             store_result(found, opened)
-            notify_end(
-                settings.notify if settings is not None else NotifyConfig(), found, opened, make_reporter()
-            )
+            notify_end(settings.notify, found, opened, make_reporter())
             for name, value in shown(found).items():
                 metrics.log_metric(name, value)
     except BaseException as error:  # noqa: BLE001 - the last stop of everything
@@ -104,13 +100,6 @@ def shown(run: Run) -> dict[str, float]:
         found["compressed_accuracy"] = float(chosen["accuracy"])
         found["compressed_size_bytes"] = float(chosen["size_bytes"])
     return found
-
-
-def _settings(config: str, packages: Mapping[str, str]) -> RootBase | None:
-    try:
-        return load_config(root_model(packages), None, (), text=config)
-    except InputError:
-        return None  # A step has said so already; the report is still to be written.
 
 
 def _report(run: Run, store: Store, page: Artifact) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 import support.dummy.run  # noqa: F401 - makes its reference known
-from components.common.kubeflow import as_run_id, figures, run_component
+from components.common.ends import read_end
+from components.common.kubeflow import as_run_id, figures, good_part, run_component
 from components.common.runs import check_run_id
+from components.common.store import open_store
 
 
 class FakeArtifact:
@@ -68,3 +70,21 @@ def test_a_failure_has_its_status_and_its_cause_in_the_log(
     assert ended.value.code == status
     assert "error: " in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
+    end = read_end(open_store(str(tmp_path / "store")), "r", "dummy")
+    assert end is not None
+    assert (end.state, end.error["exit_code"]) == ("failed", status)
+
+
+@pytest.mark.parametrize(
+    ("text", "region"),
+    [
+        ("store: {region: eu-9}\npromote: {min_accuracy: 0.5}\ndummy: {times: 2}", "eu-9"),
+        ("store: {region: eu-9}\ntrain: {epoch: 1}", "eu-9"),
+        ("store: {region: eu-9", None),
+        ("store: {rigeon: x}", None),
+        ("", None),
+    ],
+)
+def test_the_store_is_reached_however_wrong_the_rest_of_the_config_is(text: str, region: str | None) -> None:
+    found = good_part(text, {"promote": "components.promote", "dummy": "support.dummy"})
+    assert found.store.region == region

@@ -1,0 +1,99 @@
+"""A Kubeflow run on a real cluster, as far as it goes without its backend: its tasks as pods, and training in several.
+
+Every task runs in the pod that the compiled file describes, admitted where `restricted` is enforced; the train task
+launches its pods with the run's one ServiceAccount.
+"""
+
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.cluster.config import KubernetesConfig
+from pipelines.graph import GRAPH
+from pipelines.kubeflow.files import write_yaml
+from support.cluster_world import (
+    IMAGE,
+    World,
+    delete_namespace,
+    fill,
+    make_namespace,
+    start_minio,
+    why_no_cluster,
+)
+from support.kfp_pods import describe, handler_of
+
+REASON = why_no_cluster()
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
+]
+ACCOUNT = "conveyor-launcher"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = make_namespace("kubeflow")
+    try:
+        start_minio(made)
+        fill(made, tmp_path_factory.mktemp("images"))
+        yield made
+    finally:
+        delete_namespace(made)
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """Below /tmp, the place that can be written to in a pod as well."""
+    folder = Path(tempfile.mkdtemp(prefix="kfp-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_training_from_a_kubeflow_task_in_two_pods(
+    world: World, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kfp import local
+
+    from pipelines.kubeflow.pipeline import make_pipeline
+
+    config = yaml.safe_load(world.config(tmp_path).read_text())
+    del config["train"]["workers"]  # one in each pod
+    kubernetes = KubernetesConfig.model_validate_json(json.dumps(config["kubernetes"] | {"retries": 0}))
+    graph = GRAPH.until("train")
+    compiled = tmp_path / "pipeline.yaml"
+    write_yaml(graph, compiled, kubernetes=kubernetes)
+    handler = handler_of(world, compiled, ACCOUNT)
+    monkeypatch.setattr("kfp.local.docker_task_handler.DockerTaskHandler", handler)
+    local.init(runner=local.DockerRunner(), pipeline_root=str(root), raise_on_error=True)
+    store = config["store"].pop("url")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            make_pipeline(graph, kubernetes=kubernetes)(
+                store=store, run="kubeflow", training_pods=2, config=yaml.safe_dump(config)
+            )
+        except RuntimeError as error:
+            raise AssertionError(f"{error}\n{describe(world)}") from error
+
+    (job,) = (job for job in world.get("jobs") if job["metadata"]["labels"]["conveyor/step"] == "train")
+    assert job["spec"]["completions"] == 2
+    assert job["status"]["succeeded"] == 2
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
+    assert [owner["kind"] for owner in job["metadata"]["ownerReferences"]] == ["Pod"]
+    with world.storage() as client:
+        body = client.get_object(Bucket="store", Key="tests/runs/kubeflow/result.json")["Body"].read()
+    result: Any = json.loads(body)["result"]
+    assert result["state"] == "succeeded"
+    assert {name: step["state"] for name, step in result["steps"].items()} == dict.fromkeys(
+        graph.names(), "done"
+    )
+    (page,) = (path for path in root.rglob("page") if path.is_file())
+    assert page.read_bytes().lstrip().lower().startswith(b"<!doctype html")
