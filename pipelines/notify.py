@@ -1,6 +1,7 @@
 """Tell the webhook how a run ended. Whatever goes wrong with that is a warning, and never the run's."""
 
 import os
+import secrets
 from typing import Any
 
 from components.common.canonical import Json, canonical_json, digest_json
@@ -18,11 +19,11 @@ MAX_TEXT = 2000
 NOTICES = "notices/"
 
 
-def notify_end(config: NotifyConfig, run: Run, store: Store, reporter: Reporter) -> bool:
+def notify_end(config: NotifyConfig, run: Run, store: Store | None, reporter: Reporter) -> bool:
     """Tell about the run, where a webhook is set and wants to hear of it; True where it was told now.
 
     A decision (promoted, refused, awaiting approval) is told once, however often runs come to it again; a failure each
-    time. Never raises, and takes no longer than `notify.deadline_s`.
+    time. Never raises, and takes no longer than `notify.deadline_s`. `store` None: the run failed before there was one.
     """
     url = os.environ.get(URL, "").strip()
     if not url:
@@ -31,8 +32,8 @@ def notify_end(config: NotifyConfig, run: Run, store: Store, reporter: Reporter)
         event = event_of(run)
         if event is None or event not in config.events:
             return False
-        marker = _marker(run, event)
-        if marker is not None and store.stat(marker) is not None:
+        marker = _marker(run, event) if store is not None else None
+        if store is not None and marker is not None and store.stat(marker) is not None:
             return False
         document = describe(run, event)
         body = canonical_json({"text": document["text"]} if config.format == "slack" else document)
@@ -40,11 +41,11 @@ def notify_end(config: NotifyConfig, run: Run, store: Store, reporter: Reporter)
             url=url,
             body=body,
             event=event,
-            identity=digest_json([event, marker or run.run_id]).removeprefix("sha256:")[:32],
+            identity=digest_json(marker).removeprefix("sha256:")[:32] if marker else secrets.token_hex(16),
             secret=os.environ.get(SECRET, ""),
         )
         deliver(told, timeout_s=config.timeout_s, deadline_s=config.deadline_s)
-        if marker is not None:
+        if store is not None and marker is not None:
             store.put(marker, canonical_json({"version": 1, "event": event, "run": run.run_id}))
     except Exception as error:  # noqa: BLE001 - the run has ended as it has ended
         explained = explain(error)
@@ -77,7 +78,7 @@ def describe(run: Run, event: Event) -> dict[str, Json]:
         "version": 1,
         "event": event,
         "text": "",
-        "run": run.run_id,
+        "run": run.run_id or None,
         "store": run.store_url,
         "state": result["state"],
         "seconds": result["seconds"],
@@ -107,7 +108,8 @@ def _sentence(document: dict[str, Any], event: Event) -> str:
     if event == "failed":
         error = document["error"]
         where = f" in {error['step']}" if error["step"] else ""
-        text = f"Conveyor run {document['run']} failed{where}: {error['what']}"
+        run = f" run {document['run']}" if document["run"] else ""
+        text = f"Conveyor{run} failed{where}: {error['what']}"
         return f"{text}. To do: {error['todo']}" if error["todo"] else text
     if event == "promoted":
         return f"Conveyor promoted {model}{figure}: {document['reason']}"

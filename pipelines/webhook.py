@@ -1,18 +1,20 @@
 """Sending one document to a webhook: signed, bounded in time and size, tried again where that can help."""
 
+import base64
 import hashlib
 import hmac
 import http.client
 import os
 import random
 import re
-import ssl
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from components.common.errors import InputError, StepError
 
@@ -115,36 +117,39 @@ def _bounded(delivery: Delivery, parts: SplitResult, timeout_s: float) -> None:
         raise result[0]
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """What is sent is for the receiver that was named."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def _send(delivery: Delivery, parts: SplitResult, timeout_s: float) -> None:
-    assert parts.hostname is not None
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=timeout_s, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection.request("POST", target, delivery.body, _headers(delivery))
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    if status < 300:
-        return
-    if status < 400:
-        raise _Refused(
-            f"status {status}, a redirect",
-            again=False,
-            todo="set the URL that it redirects to, if it is yours",
-        )
-    raise _Refused(
-        f"status {status}", again=status in TRY_AGAIN, todo="check the URL and what the receiver expects"
+    place = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
+    request = urllib.request.Request(  # noqa: S310 - http and https only, as checked
+        place.geturl(), delivery.body, _headers(delivery, parts), method="POST"
     )
+    # Through HTTPS_PROXY and past NO_PROXY, as the environment says.
+    opener = urllib.request.build_opener(_NoRedirect)
+    try:
+        opener.open(request, timeout=timeout_s).close()
+    except urllib.error.HTTPError as answer:
+        with answer:
+            status = answer.code
+        if status < 400:
+            raise _Refused(
+                f"status {status}, a redirect",
+                again=False,
+                todo="set the URL that it redirects to, if it is yours",
+            ) from None
+        raise _Refused(
+            f"status {status}", again=status in TRY_AGAIN, todo="check the URL and what the receiver expects"
+        ) from None
+    except urllib.error.URLError as error:
+        raise _Refused(f"{type(error.reason).__name__}: {error.reason}", again=True) from None
 
 
-def _headers(delivery: Delivery) -> dict[str, str]:
+def _headers(delivery: Delivery, parts: SplitResult) -> dict[str, str]:
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "conveyor",
@@ -154,6 +159,9 @@ def _headers(delivery: Delivery) -> dict[str, str]:
     if delivery.secret:
         signature = hmac.new(delivery.secret.encode(), delivery.body, hashlib.sha256).hexdigest()
         headers["X-Conveyor-Signature"] = f"sha256={signature}"
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     return headers
 
 

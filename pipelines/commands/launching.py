@@ -12,6 +12,8 @@ import click
 
 from components.common.errors import ConveyorError
 from components.common.failures import InterruptedByUser, print_error, report_failure
+from components.common.notify import NotifyConfig
+from components.common.progress import make_reporter
 from components.common.runs import check_run_id
 from components.common.sections import RootBase
 from components.common.store import Store
@@ -19,6 +21,7 @@ from pipelines.commands.options import Session, config_options
 from pipelines.config import read_config
 from pipelines.executor import Executor, Here
 from pipelines.graph import Graph
+from pipelines.notify import notify_end
 from pipelines.on_kubernetes.options import cluster_options, is_launcher
 from pipelines.result import Run, refused_before_start
 from pipelines.summary import summary
@@ -79,10 +82,11 @@ def prepare(
     given = dict(shortcuts)
     place, context, detach = given.pop("place"), given.pop("context"), given.pop("detach")
     executor: Executor = Here()
+    notify = NotifyConfig()
     try:
         graph = session.graph.until(until)
         config = read_config(session.graph, file, settings, given)
-        store_url = config.store.url
+        store_url, notify = config.store.url, config.notify
         if run_id is not None:
             check_run_id(run_id)
         if place == "kubernetes":
@@ -108,6 +112,10 @@ def prepare(
     except ConveyorError as error:
         if as_json:
             click.echo(json.dumps(refused_before_start(error, store_url)))
+        if is_launcher():
+            # Nobody sits before a schedule's pod who would see that nothing even starts.
+            refused = Run(run_id=run_id or "", store_url=store_url or "", error=error)
+            notify_end(notify, refused, None, make_reporter(quiet=quiet))
         raise
     return Prepared(graph, config, store, executor)
 

@@ -76,6 +76,8 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     found.url = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setenv("CONVEYOR_WEBHOOK_URL", f"{found.url}/hooks/T0KEN-of-the-path?key=1")
     monkeypatch.delenv("CONVEYOR_WEBHOOK_SECRET", raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     yield found
     server.shutdown()
     server.server_close()
@@ -225,6 +227,24 @@ def test_no_redirect_is_followed(receiver: Receiver, store: Store) -> None:
     assert [path for path, _, _ in receiver.requests] == ["/hooks/T0KEN-of-the-path?key=1"]
 
 
+def test_user_and_password_of_the_url_become_a_header(
+    receiver: Receiver, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVEYOR_WEBHOOK_URL", receiver.url.replace("://", "://robot:pa%40ss@"))
+    assert tell(a_run(), store)[0]
+    ((path, headers, _),) = receiver.requests
+    assert path == "/"
+    assert headers["Authorization"] == "Basic cm9ib3Q6cGFAc3M="
+
+
+def test_through_a_proxy(receiver: Receiver, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", receiver.url)
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("CONVEYOR_WEBHOOK_URL", "http://receiver.invalid/hook")
+    assert tell(a_run(), store)[0]
+    assert receiver.requests[0][0] == "http://receiver.invalid/hook"
+
+
 def test_a_receiver_that_dribbles_is_given_up(receiver: Receiver, store: Store) -> None:
     end = threading.Event()
 
@@ -272,6 +292,16 @@ def test_only_http(url: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> N
     assert not done
     assert "the webhook's URL cannot be used" in words
     assert url not in words
+
+
+def test_a_schedules_pod_tells_that_nothing_even_starts(receiver: Receiver, tmp_path: Path) -> None:
+    write_config(tmp_path / "wrong.yaml", {"train": {"epoch": 3}})
+    for launcher in ("0", "1"):
+        ended = conveyor("retrain", "-f", "wrong.yaml", cwd=tmp_path, env={"CONVEYOR_LAUNCHER": launcher})
+        assert ended.status == InputError.exit_code
+    (document,) = receiver.documents()
+    assert (document["event"], document["run"]) == ("failed", None)
+    assert document["text"].startswith("Conveyor failed: unknown setting train.epoch")
 
 
 def test_a_long_reason_is_cut(receiver: Receiver, store: Store) -> None:
