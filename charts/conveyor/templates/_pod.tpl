@@ -56,9 +56,9 @@ containers:
       - name: AWS_SESSION_TOKEN
         valueFrom: {secretKeyRef: {name: {{ $secret }}, key: session-token, optional: true}}
       {{- end }}
-      {{- if and .webhook $values.webhook.existingSecret }}
+      {{- if .webhook }}
       - name: CONVEYOR_WEBHOOK_URL
-        valueFrom: {secretKeyRef: {name: {{ $values.webhook.existingSecret }}, key: {{ $values.webhook.key }}}}
+        valueFrom: {secretKeyRef: {name: {{ $values.webhook.existingSecret }}, key: {{ $values.webhook.key }}, optional: true}}
       - name: CONVEYOR_WEBHOOK_SECRET
         valueFrom: {secretKeyRef: {name: {{ $values.webhook.existingSecret }}, key: {{ $values.webhook.secretKey }}, optional: true}}
       {{- end }}

@@ -6,9 +6,11 @@ from pathlib import Path
 import chart
 import jsonschema
 import pytest
+import yaml
 from chart_docs.values import read_values
 
 from support.chart import CHART
+from support.snippets import Snippet, links, snippets
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
@@ -60,3 +62,20 @@ def test_right_values_are_accepted(values: object) -> None:
 def test_wrong_values_are_refused(values: object) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(values, SCHEMA)
+
+
+SHOWN = [
+    snippet
+    for page in (CHART / "README.md", CHART.parents[1] / "docs" / "kubernetes" / "chart.md")
+    for snippet in snippets(page)
+    if snippet.language == "yaml"
+]
+
+
+@pytest.mark.parametrize("snippet", SHOWN, ids=lambda snippet: f"{snippet.page.name}:{snippet.line}")
+def test_values_that_pages_show_are_accepted(snippet: Snippet) -> None:
+    jsonschema.validate(yaml.safe_load(snippet.body), SCHEMA)
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    assert [target for target in links(CHART / "README.md") if not (CHART / target).exists()] == []

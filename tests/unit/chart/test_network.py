@@ -12,7 +12,7 @@ from support.network_policy import End, Pod, allows
 if not helms():
     pytest.skip("no Helm here", allow_module_level=True)
 
-MINIO = {"metrics": {"enabled": True}, "webhook": {"existingSecret": "news"}, "example": {"enabled": True}}
+MINIO = {"metrics": {"enabled": True}, "webhook": {"enabled": True}, "example": {"enabled": True}}
 OUTSIDE = {
     "storage": {"kind": "external", "existingSecret": "mine", "bucket": {"create": True}},
     "config": {"store": {"url": "s3://results"}},

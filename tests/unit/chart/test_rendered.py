@@ -22,7 +22,7 @@ EVERYTHING: dict[str, Any] = {
     "metrics": {"enabled": True, "serviceMonitor": {"enabled": True}},
     "kubeflow": {"enabled": True, "createServiceAccount": True},
     "example": {"enabled": True},
-    "webhook": {"existingSecret": "news"},
+    "webhook": {"enabled": True, "existingSecret": "news"},
     "kueue": {"queue": "team-a"},
     "image": {"pullSecrets": ["registry"]},
     "podLabels": {"team": "vision", "app.kubernetes.io/part-of": "mine"},
