@@ -95,6 +95,9 @@ def revision() -> str:
 
 
 def git(*arguments: str) -> str:
+    """What git says; empty where it cannot be asked."""
+    if shutil.which("git") is None:
+        return ""
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import bootstrap
 from venv_setup.console import Console, SetupError
 from venv_setup.horovod import read_torch_build
-from venv_setup.toolchain import find_compiler
+from venv_setup.toolchain import find_compiler, find_cuda_home
 
 
 def main(argv: list[str]) -> int:
@@ -43,6 +43,8 @@ def build(venv: Path, out: Path, accelerator: str, console: Console, log: Path) 
         raise SetupError(problem)
     cuda_home = None
     if accelerator == "cuda":
+        if find_cuda_home(env) is None:
+            env["CUDA_HOME"] = str(install_toolkit(venv, env, console, log))
         cuda_home, remark = bootstrap.choose_cuda(read_torch_build(bootstrap.site_packages(venv)), env)
         if cuda_home is None:
             raise SetupError(f"a CUDA image needs a CUDA build of torch and a CUDA toolkit; {remark}")
@@ -54,6 +56,24 @@ def build(venv: Path, out: Path, accelerator: str, console: Console, log: Path) 
         target = out / wheel.name
         target.write_bytes(wheel.read_bytes())
     return target
+
+
+def install_toolkit(venv: Path, env: dict[str, str], console: Console, log: Path) -> Path:
+    """CUDA's compiler and headers from the package index, beside the libraries that torch brought; returns its home.
+
+    The wheels have the libraries' versioned names only, and `lib` where build systems look for `lib64`.
+    """
+    console.say("      no CUDA toolkit in the base: taking the package index's")
+    bootstrap.pip_install(venv, ["cuda-toolkit[nvcc,cccl,cudart]"], env, console, log)
+    (compiler,) = (bootstrap.site_packages(venv) / "nvidia").glob("*/bin/nvcc")
+    home = compiler.parents[1]
+    for library in (home / "lib").glob("*.so.*"):
+        plain = library.with_name(f"{library.name.partition('.so.')[0]}.so")
+        if not plain.exists():
+            plain.symlink_to(library.name)
+    if not (home / "lib64").exists():
+        (home / "lib64").symlink_to("lib")
+    return home
 
 
 if __name__ == "__main__":
