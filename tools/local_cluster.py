@@ -9,6 +9,7 @@ down     all of it away
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -20,9 +21,8 @@ from local.shell import LocalError
 
 def main() -> int:
     arguments = _arguments()
-    folder = ROOT / ".conveyor" / "local-cluster"
-    cluster = provider(arguments.provider, folder)
-    installed = Installation(arguments.namespace, folder, cluster.env)
+    cluster = provider(arguments.provider, arguments.folder)
+    installed = Installation(arguments.namespace, arguments.folder, cluster.env)
     try:
         if arguments.what == "down":
             if not cluster.down():
@@ -43,18 +43,18 @@ def main() -> int:
     return 0
 
 
-def _farewell(report: Path, env: object, arguments: argparse.Namespace) -> str:
+def _farewell(report: Path, env: Mapping[str, str], arguments: argparse.Namespace) -> str:
     program = "tools/local_cluster.py"
     more = f" --provider {arguments.provider} --namespace {arguments.namespace}"
     lines = [
         "",
-        f"the report          open {report.relative_to(ROOT)} in a browser",
+        f"the report          open {report} in a browser",
         f"again               {sys.executable} {program} run{more}",
         f"what is there       kubectl get jobs,pods -n {arguments.namespace}",
         f"all of it away      {sys.executable} {program} down{more}",
     ]
     if env:
-        lines.insert(1, f"kubectl's settings  export KUBECONFIG={ROOT}/.conveyor/local-cluster/kubeconfig")
+        lines.insert(1, f"kubectl's settings  export KUBECONFIG={env['KUBECONFIG']}")
     return "\n".join(lines)
 
 
@@ -75,6 +75,12 @@ def _arguments() -> argparse.Namespace:
         "--minio", default="minio/minio:local", help="MinIO's image; built where it is missing (kind)"
     )
     parser.add_argument("--values", type=Path, action="append", default=[], help="more values for the chart")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=ROOT / ".conveyor" / "local-cluster",
+        help="where the report, and kind's kubeconfig, go",
+    )
     return parser.parse_args()
 
 

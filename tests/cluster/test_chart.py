@@ -1,6 +1,5 @@
 """The chart on a real cluster: install, run, upgrade, roll back, uninstall, install again; and its schedule."""
 
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from components.cluster.rbac import RULES
 from components.common.store import Store
-from support.chart import helms
+from support.chart import helms, template
 from support.chart_world import RELEASE, STORE, Release, release
-from support.cluster_world import kubectl, why_no_cluster
+from support.cluster_world import why_no_cluster
 from support.images import make_image_folder
+from support.schemas import complaints, write_schemas
 
 REASON = why_no_cluster() or (None if helms() else "there is no Helm")
 pytestmark = [
@@ -115,35 +114,15 @@ def test_from_install_to_uninstall_and_back(made: Release, tmp_path: Path) -> No
     assert claim is None or claim["metadata"].get("deletionTimestamp")
 
 
-def can(made: Release, account: str, verb: str, what: str, *more: str) -> bool:
-    who = f"system:serviceaccount:{made.namespace}:{account}"
-    said = kubectl("auth", "can-i", verb, what, "--as", who, *(more or ("-n", made.namespace)), check=False)
-    return said.strip().splitlines()[-1] == "yes"
-
-
-def test_each_account_may_what_it_needs_and_no_more() -> None:
-    program = helms().get("3", next(iter(helms().values())))
-    with release("rights", helm=program, durable=False) as made:
-        values = made.values(metrics={"enabled": True})
-        values["storage"]["minio"]["persistence"] = {"enabled": False}
-        made.install(values)
-        assert "Succeeded" in made.helm("test", RELEASE)
-        accounts = [name for name in RULES if name != "conveyor-user"]
-        for account in accounts:
-            allowed = {
-                (verb, f"{resource}.{group}" if group else resource)
-                for group, resource, verbs in RULES[account]
-                for verb in verbs
-            }
-            for verb, what in allowed:
-                name, _, part = what.partition("/")
-                more = ("--subresource", part, "-n", made.namespace) if part else ("-n", made.namespace)
-                assert can(made, account, verb, name, *more), f"{account}: {verb} {what}"
-            for verb, what in itertools.product(("get", "list", "create"), ("secrets", "pods", "nodes")):
-                if (verb, what) not in allowed:
-                    assert not can(made, account, verb, what), f"{account}: {verb} {what}"
-            assert not can(made, account, "create", "pods", "--subresource", "exec", "-n", made.namespace)
-            assert not can(made, account, "get", "pods", "-n", "kube-system")
-            assert not can(made, account, "create", "jobs.batch", "-n", "default")
-            assert not can(made, account, "create", "roles.rbac.authorization.k8s.io")
-        made.kubectl("rollout", "status", f"deployment/{RELEASE}-metrics", "--timeout=120s")
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"metrics": {"enabled": True}, "kubeflow": {"enabled": True}, "example": {"enabled": True}},
+        {"storage": {"kind": "external", "existingSecret": "s"}, "config": {"store": {"url": "s3://x"}}},
+    ],
+    ids=["defaults", "everything", "external"],
+)
+def test_kubeconform(values: dict[str, Any], tmp_path: Path) -> None:
+    rendered = template(next(iter(helms().values())), RELEASE, "ml", json.dumps(values))
+    assert complaints(rendered, write_schemas(tmp_path)) == ""

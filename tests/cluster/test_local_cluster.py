@@ -1,0 +1,86 @@
+"""`make kind-up` without kind: the same command in the cluster at hand, with Helm 3 where it is here."""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from support.chart import helms
+from support.chart_world import RELEASE
+from support.cluster_world import IMAGE, MINIO, World, delete_namespace, why_no_cluster
+
+REASON = why_no_cluster() or (None if helms() else "there is no Helm")
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
+]
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "local_cluster.py"
+QUICK = {
+    "config": {
+        "train": {"epochs": 1, "tensorboard": False},
+        "compress": {"prune": {"ratios": [0.5], "epochs": 1}},
+        "kubernetes": {"resources": {"default": {"cpu": "100m"}, "launcher": {"cpu": "50m"}}},
+    }
+}
+
+
+def call(folder: Path, what: str, world: World, *more: str) -> str:
+    """The tool as a person calls it, with the newest-but-one Helm on the PATH."""
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    if not (programs / "helm").exists():
+        (programs / "helm").symlink_to(helms().get("3", next(iter(helms().values()))))
+    command = [sys.executable, str(TOOL), what, "--provider", "current", "--namespace", world.namespace]
+    command += ["--image", IMAGE, "--minio", MINIO, "--folder", str(folder), *more]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "CONVEYOR_LOG_FORMAT": "lines"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    return done.stdout + done.stderr
+
+
+def can(world: World, account: str, verb: str, *what: str) -> bool:
+    who = f"system:serviceaccount:{world.namespace}:{RELEASE}-{account}"
+    return world.kubectl("auth", "can-i", verb, *what, "--as", who, check=False).split()[-1] == "yes"
+
+
+def test_from_nothing_to_a_promoted_model_and_back(tmp_path: Path) -> None:
+    world = World(f"test-local-{secrets.token_hex(3)}")
+    values = tmp_path / "values.yaml"
+    values.write_text(json.dumps(QUICK))
+    try:
+        said = call(tmp_path, "up", world, "--values", str(values))
+        assert "Phase:          Succeeded" in said  # helm test
+        assert "digits version 1 is the champion" in said
+        assert "digits" in (tmp_path / "report.html").read_text()
+        (train,) = world.get("jobs", "conveyor/step=train")
+        assert train["spec"]["completions"] == 2
+
+        # What the chart binds the accounts to; test_security has the whole table.
+        assert can(world, "launcher", "create", "jobs.batch")
+        assert not can(world, "launcher", "list", "secrets")
+        assert not can(world, "launcher", "create", "pods", "--subresource", "exec")
+        assert not can(world, "step", "get", "pods")
+        assert not can(world, "storage", "get", "pods")
+
+        # The exporter has seen the run.
+        with (
+            world.forwarded(f"service/{RELEASE}-metrics", 9464) as port,
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer,
+        ):
+            assert b"conveyor_" in answer.read()
+
+        call(tmp_path, "down", world)
+        assert world.kubectl("get", "namespace", world.namespace, "--ignore-not-found") == ""
+    finally:
+        delete_namespace(world)
