@@ -151,7 +151,7 @@ class RetrainPolicy(Policy):
                 if self._stands(last):
                     return self._join(last, run)
             else:
-                done = self._done_already(basis, run, after=(last.model_version or 0) if last else 0)
+                done = self._done_already(basis, run, after=_newest(last))
                 if done is not None:
                     if swap_retraining(self._store, self._registry.name, Retraining(attempt=done), tag):
                         self._note_unchanged(*read_retraining(self._store, self._registry.name), run)
@@ -307,6 +307,11 @@ def _state(decided: PromotionRef | Decision) -> AttemptState:
     if decided.awaiting_approval:
         return "awaiting_approval"
     return "promoted" if decided.promoted else "refused"
+
+
+def _newest(last: Attempt | None) -> int:
+    """The newest version that the last attempt knew of: only what came after it can be later than it."""
+    return (last.model_version or last.champion or 0) if last is not None else 0
 
 
 def read_model_ref(blobs: Blobs, tree: str) -> ModelRef:

@@ -155,6 +155,7 @@ def _lineage(version: Version) -> str:
         "model file": version.spec.model,
         **{f"{kind} (tree)": tree for kind, tree in lineage["references"].items()},
         "weights": lineage["weights"],
+        **({"training started from (tree)": start} if (start := lineage.get("warm_start")) else {}),
         "network": f"{network['architecture']}, {network['num_parameters']:,} parameters, {network['epochs']} epochs",
         "seed": lineage["seed"],
         **{f"code of {step}": digest for step, digest in lineage["code"].items()},

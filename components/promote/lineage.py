@@ -26,11 +26,14 @@ def lineage(
     compressed: CompressedRef,
     blobs: Blobs,
 ) -> dict[str, Any]:
-    """References by kind (digest of the tree), the training's settings and seed, the code version of every step."""
-    settings = _training_settings(model, blobs)
+    """References by kind (digest of the tree), the training's settings and seed, the tree of the model whose weights it
+    started from (null: from scratch), the code version of every step."""
+    trained = _how_trained(model, blobs)
+    settings = _settings(trained)
     return {
         "references": {ref.kind: ref.tree for ref in (snapshot, shards, model, evaluation, compressed)},
         "weights": model.weights,
+        "warm_start": trained.get("warm_start"),
         "data": {
             "dataset": snapshot.dataset,
             "num_accepted": snapshot.num_accepted,
@@ -50,7 +53,8 @@ def lineage(
     }
 
 
-def _training_settings(model: ModelRef, blobs: Blobs) -> dict[str, Any]:
+def _how_trained(model: ModelRef, blobs: Blobs) -> dict[str, Any]:
+    """The document that training kept with the model; empty where it kept none."""
     tree = Tree.read(blobs, model.tree)
     if "config.json" not in tree:
         return {}
@@ -60,9 +64,11 @@ def _training_settings(model: ModelRef, blobs: Blobs) -> dict[str, Any]:
         raise StoreError(
             "the training settings kept with the model are not JSON", where=f"model {model.tree}"
         ) from error
-    if not isinstance(value, dict):
-        return {}
-    resolved = value.get("resolved", value)
+    return value if isinstance(value, dict) else {}
+
+
+def _settings(trained: dict[str, Any]) -> dict[str, Any]:
+    resolved = trained.get("resolved", trained)
     return resolved if isinstance(resolved, dict) else {}
 
 

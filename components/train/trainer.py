@@ -233,7 +233,11 @@ class _Training:
             num_parameters=self.num_parameters,
             val_accuracy=float(entry.get("val_accuracy", entry["train_accuracy"])),
             history=progress.history,
-            config={"given": self.job.config, "resolved": self.job.resolved.model_dump(mode="json")},
+            config={
+                "given": self.job.config,
+                "resolved": self.job.resolved.model_dump(mode="json"),
+                **({"warm_start": self.job.warm_start.tree} if self.job.warm_start is not None else {}),
+            },
         )
         images = (progress.step - start_step) * recipe.batch_size
         self.emit(

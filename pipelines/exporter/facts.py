@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from components.common.errors import StoreError
+from components.common.errors import InputError, StoreError
 from components.common.store import Store
 from components.common.store.base import NotFoundError, ObjectInfo
 from components.promote.documents import Champion, Version
@@ -174,7 +174,10 @@ def _run_facts(run: str, document: dict[str, Any]) -> RunFacts:
 
 
 def _champion(registry: Registry, pointer: Champion) -> Version | None:
-    return registry.version(pointer.champion) if pointer.champion is not None else None
+    try:
+        return registry.version(pointer.champion) if pointer.champion is not None else None
+    except InputError:
+        return None  # The pointer leads nowhere: `conveyor models` says so, the other figures stay.
 
 
 def _awaits(registry: Registry, number: int, pointer: Champion) -> bool:

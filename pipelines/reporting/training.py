@@ -17,13 +17,19 @@ def training_context(view: RunView) -> dict[str, Any] | None:
         return None
     model, step = found
     history: Sequence[Mapping[str, Any]] = view.document(step, "history.json") or []
-    settings = (view.document(step, "config.json") or {}).get("resolved", {})
+    trained = view.document(step, "config.json") or {}
+    settings, start = trained.get("resolved", {}), trained.get("warm_start")
     seconds = step.measurements.get("seconds")
     rate = step.measurements.get("images_per_second")
     facts = [
         ("network", model.architecture),
         ("parameters", f"{model.num_parameters:,}"),
         ("epochs", f"{model.epochs}"),
+        *(
+            [("started from", f"an earlier model's weights ({start.removeprefix('sha256:')[:12]})")]
+            if start
+            else []
+        ),
         ("accuracy on validation", share(model.val_accuracy)),
         *([("time", f"{float(seconds):,.1f} s")] if seconds is not None else []),
         *([("images a second", f"{float(rate):,.0f}")] if rate is not None else []),

@@ -121,6 +121,12 @@ def test_the_life_of_a_schedule(trained: tuple[Place, Any], place: Place) -> Non
     given = json.loads((place.store / "runs" / second["run"] / "train.inputs.json").read_text())
     assert given["given"]["warm_start"]["tree"] == first["steps"]["train"]["output"]["tree"]
     assert second["run"] != first["run"]
+    start = first["steps"]["train"]["output"]["tree"]
+    registry = open_registry(open_store(str(place.store)))
+    version = registry.version(second["model"]["version"])
+    assert (registry.version(1).lineage["warm_start"], version.lineage["warm_start"]) == (None, start)
+    assert start in (registry.read_text(version.number, "MODEL_CARD.md") or "")
+    assert "an earlier model" in Path(second["report"]).read_text()
 
     # What the gates refuse is an attempt too: it is not made again, and the schedule's Job does not fail.
     place.configure(promote={"min_accuracy": 1.0, "min_class_recall": 1.0, "max_size_bytes": 1})
