@@ -20,6 +20,10 @@ class Gone(Answer):
     """There is no such object."""
 
 
+class Unreachable(StepError):
+    """The API server gives no answer."""
+
+
 def explain_answer(answer: Answer, namespace: str, user: str) -> ConveyorError:
     """The error to raise. What callers decide by (409, 404) stays an `Answer`."""
     if isinstance(answer, Gone) or answer.status == 409:
@@ -85,9 +89,9 @@ def _forbidden(answer: Answer, namespace: str) -> ConveyorError:
     )
 
 
-def unreachable(server: str, error: BaseException) -> ConveyorError:
+def unreachable(server: str, error: BaseException) -> Unreachable:
     """No answer at all."""
-    return StepError(
+    return Unreachable(
         "the cluster cannot be reached",
         where=server,
         found=str(error).split(": ", 1)[-1],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.cluster.answers import Unreachable
 from components.cluster.api import CONFIG_MAP, JOB, POD, Cluster, Object
 from components.cluster.connect import connect
 from components.cluster.diagnose import own_error
@@ -71,6 +72,9 @@ def submit(
         raise never.error from None
     except KeyboardInterrupt:
         raise _left_running(submitted, again) from None
+    except Unreachable as away:
+        away.todo = f"{_left_running(submitted, again).todo} (once it can be reached again: the run goes on)"
+        raise
     except ConveyorError as error:
         submitted.error, submitted.exit_code = error, error.exit_code
     submitted.result, submitted.summary = relay.result, relay.summary
