@@ -23,7 +23,7 @@ class RefusedError(Exception):
 
 
 def tool(name: str) -> str | None:
-    """A program: on the PATH, beside MinIO and versitygw, or in the folder of what was built for this besides."""
+    """A program: on the PATH, beside MinIO and versitygw, or in the folder `extra` of tools/checkers.py."""
     folder = s3_servers.binaries()
     for place in (folder, folder.parent / "extra" if folder else None):
         if place is not None and (place / name).is_file():
