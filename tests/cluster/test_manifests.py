@@ -16,10 +16,10 @@ from components.common.runs import list_runs, output_of, read_pointer
 from components.common.store import Store, open_store
 from components.data.index import read_index
 from components.data.order import sample_order
-from pipelines.example import write_digits
 from support.applied import Overlay, applied_to, make_secret
 from support.cluster_world import IMAGE, wait_until, why_no_cluster
 from support.containers import Box, need_engine, shared_folder
+from support.small_digits import write_small_digits
 from support.small_pipeline import SMALL, conveyor, write_config
 
 REASON = why_no_cluster()
@@ -30,6 +30,8 @@ pytestmark = [
 ]
 STEPS = ["ingest", "preprocess", "train", "evaluate", "compress", "promote"]
 STORE = "s3://conveyor/store"
+ALL = 10_000
+"""Images per class: what the overlay uploads is the whole example."""
 SETTINGS: dict[str, Any] = {
     **SMALL,
     "ingest": {"source": "s3://conveyor-images/digits", "dataset": "digits", "num_workers": 1},
@@ -113,8 +115,8 @@ def test_changed_settings_over_finished_jobs_and_then_deleted_and_applied_again(
         before = {step: read_pointer(store, run, step) for step in STEPS}
     overlay.configure({**SETTINGS, "promote": {**SMALL["promote"], "min_accuracy": 0.01}})
     assert "created" in overlay.apply()
-    assert overlay.wait_for("preprocess") == "Complete"
-    assert "preprocess: reused" in overlay.log("preprocess")
+    assert overlay.wait_for("ingest") == "Complete"
+    assert "ingest: reused" in overlay.log("ingest")
     overlay.delete()
     overlay.configure(SETTINGS)
     overlay.delete()
@@ -163,7 +165,7 @@ def training_order(store: Store, shards: Ref, epochs: int = 2) -> list[list[int]
 
 
 def on_this_machine(folder: Path) -> dict[str, Ref]:
-    write_digits(folder / "digits")
+    write_small_digits(folder / "digits", per_class=ALL)
     settings = {
         **SETTINGS,
         "ingest": {**SETTINGS["ingest"], "source": str(folder / "digits")},
@@ -179,7 +181,7 @@ def in_a_container(folder: Path) -> dict[str, Ref]:
     """The same image under `docker run`, with as many workers."""
     folder.mkdir()
     folder.chmod(0o755)
-    write_digits(folder / "digits")
+    write_small_digits(folder / "digits", per_class=ALL)
     settings = {
         **SETTINGS,
         "ingest": {**SETTINGS["ingest"], "source": "/data"},
