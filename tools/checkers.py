@@ -38,7 +38,7 @@ def build(folder: Path, name: str) -> None:
                 "-ldflags",
                 flags,
                 "-o",
-                part,
+                str(part),
                 package,
             ],
         ):
