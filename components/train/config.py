@@ -87,7 +87,8 @@ class TrainConfig(StepConfig):
     checkpoint: Annotated[CheckpointConfig, NotInKey] = Field(default_factory=CheckpointConfig)
     cache: Annotated[CacheConfig, NotInKey] = Field(default_factory=CacheConfig)
     max_restarts: Annotated[int, NotInKey] = Field(default=2, ge=0)
-    """How often the workers are started anew, from the newest checkpoint, after one of them died."""
+    """How often the workers are started anew, from the newest checkpoint, after one of them died. Across pods: for each
+    pod, in a row, without a checkpoint between."""
     tensorboard: Annotated[bool, NotInKey] = True
     """Write scalars for TensorBoard into the store, below `tensorboard/<key>/`."""
 

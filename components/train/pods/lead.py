@@ -41,7 +41,9 @@ class Lead:
         max_restarts: int,
     ) -> None:
         self.job, self.context, self.monitor, self.pods = job, context, monitor, pods
-        self.coordinator, self.max_restarts = coordinator, max_restarts
+        self.coordinator = coordinator
+        # A drain takes one pod after the other: each may die so often before the next checkpoint.
+        self.max_restarts = max_restarts * pods.count
         self.workers_a_pod = job.resolved.placement.world_size // pods.count
         self.joined: dict[int, Member] = {}
         """Who is there for the next generation."""

@@ -110,7 +110,7 @@ def test_a_training_that_comes_no_further_is_given_up(stored: Stored, store: Pat
         assert job.wait_for_status(0, 76)
         log = job.log(0)
         assert "comes no further" in log
-        assert "2 generations that went on from step 0, 2 in all" in log
+        assert "3 generations that went on from step 0, 3 in all" in log
         assert "FileNotFoundError" in log
         assert job.wait_for_end(1) == 75
     # Somebody looked into it and starts it once more: it is tried once more.
