@@ -23,7 +23,7 @@ from support.small_pipeline import Ended, command, environment
 REASON = why_no_cluster()
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
 ]
 STEPS = ["ingest", "preprocess", "train", "evaluate", "compress", "promote"]
@@ -41,7 +41,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def run(world: World, config: Path, *more: str, cwd: Path) -> Ended:
-    return world.conveyor("run", "--on", "kubernetes", "-f", config, "--json", *more, cwd=cwd, timeout_s=550)
+    return world.conveyor("run", "--on", "kubernetes", "-f", config, "--json", *more, cwd=cwd, timeout_s=850)
 
 
 def steps_of(ended: Ended) -> dict[str, tuple[str, str]]:
@@ -73,7 +73,7 @@ def test_a_whole_run_with_training_on_two_pods_whose_launcher_is_killed_twice(
     world: World, tmp_path: Path
 ) -> None:
     config = world.config(
-        tmp_path, train={"workers": None, "epochs": 60}, kubernetes=world.kubernetes(training={"pods": 2})
+        tmp_path, train={"workers": None, "epochs": 10}, kubernetes=world.kubernetes(training={"pods": 2})
     )
     killed: list[BaseException] = []
 
