@@ -84,7 +84,7 @@ def test_a_whole_run_with_training_on_two_pods_whose_launcher_is_killed_twice(
         except BaseException as error:  # noqa: BLE001 - told by the test below
             killed.append(error)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     ended = run(world, config, "--run", "whole", cwd=tmp_path)
     killer.join()
