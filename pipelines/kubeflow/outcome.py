@@ -6,13 +6,17 @@ from typing import Any
 
 from components.common.errors import ConveyorError, InputError, StepError
 from components.common.failures import explain
+from components.common.kubeflow import good_part
 from components.common.progress import Reporter
+from components.common.sections import known_steps
 from components.common.store import open_store
 from pipelines.kubeflow.runs import End, RemoteRun
 from pipelines.runner import read_result
 from pipelines.summary import percent
 
 REFUSED = 4
+FAMILY = "components.ingest"
+"""Any of the steps that lie side by side."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,10 @@ def _result(run: RemoteRun, reporter: Reporter) -> dict[str, Any]:
     if run.store_url is None:
         return {}
     try:
-        document: Any = read_result(open_store(run.store_url), run.run_id)
+        settings = good_part(run.config, known_steps(FAMILY)).store
+        # Pods may reach a server that this machine does not: two tries tell.
+        settings = settings.model_copy(update={"max_attempts": 2})
+        document: Any = read_result(open_store(run.store_url, settings), run.run_id)
     except Exception as error:  # noqa: BLE001 - the store may be one that only pods reach
         reporter.warning(
             "the store cannot be read from here, so whether the model was promoted is not known",

@@ -29,6 +29,8 @@ class RemoteRun:
     run_id: str
     """Its name in the store."""
     store_url: str | None
+    config: str = ""
+    """Of its form: how to reach the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,8 @@ def find(server: Server, kubeflow_id: str) -> RemoteRun:
 
 def _remote(kubeflow_id: str, values: Mapping[str, Any]) -> RemoteRun:
     store = values.get("store")
-    return RemoteRun(
-        kubeflow_id, as_run_id(str(values.get("run") or kubeflow_id)), str(store) if store else None
-    )
+    name = as_run_id(str(values.get("run") or kubeflow_id))
+    return RemoteRun(kubeflow_id, name, str(store) if store else None, str(values.get("config") or ""))
 
 
 def follow(

@@ -14,14 +14,14 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from support.kfp_backend import (
+from support.kfp_backend import Backend
+from support.kfp_checks import (
     DENIED,
     EXISTS,
     INTERNAL,
     INVALID,
     NOT_FOUND,
     UNAUTHENTICATED,
-    Backend,
     Object,
     RefusedError,
     found,

@@ -10,8 +10,8 @@ import pytest
 from components.common.errors import InputError
 from pipelines.cli import invoke
 from pipelines.kubeflow.when import When, check_cron, parse_when
-from support.kfp_backend import RefusedError
-from support.kfp_backend import check_cron as servers_check
+from support.kfp_checks import RefusedError
+from support.kfp_checks import check_cron as servers_check
 from support.kfp_server import KfpServer
 
 pytestmark = pytest.mark.integration

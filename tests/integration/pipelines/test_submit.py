@@ -1,6 +1,7 @@
 """`conveyor submit` against a server that speaks Kubeflow's REST API v2beta1 (support/kfp_server.py)."""
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,12 +14,14 @@ from components.common.canonical import canonical_json
 from components.common.store import open_store
 from pipelines.cli import invoke
 from pipelines.graph import GRAPH
-from support.kfp_backend import Backend, Object
+from support.kfp_backend import Backend
+from support.kfp_checks import Object
 from support.kfp_server import KfpServer
 from support.small_pipeline import command, environment
 
 pytestmark = pytest.mark.integration
 
+ENDPOINT = "CONVEYOR_S3_ENDPOINT"
 QUICK = ("--poll", "0.01")
 
 
@@ -50,7 +53,7 @@ def only(objects: dict[str, Object]) -> Object:
     return found
 
 
-def leave_result(backend: Backend, store: Path, **result: Any) -> None:
+def leave_result(backend: Backend, store: Path | str, **result: Any) -> None:
     """Have runs leave that in the store when they end, as their last task does."""
 
     def write(run: Object) -> None:
@@ -156,6 +159,26 @@ def test_a_failed_steps_own_words_are_told_where_the_store_can_be_read(
     captured = capsys.readouterr()
     assert "ingest: there are no images" in captured.err
     assert "to do: look" in captured.err
+
+
+def test_the_store_is_reached_as_the_config_says(
+    server: KfpServer,
+    s3_store_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    leave_result(server.backend, s3_store_url, **(PROMOTED | {"promoted": False}))
+    endpoint = os.environ[ENDPOINT]
+    (tmp_path / "c.yaml").write_text(f"store: {{url: '{s3_store_url}', endpoint: '{endpoint}'}}")
+    assert submit(server, "-f", str(tmp_path / "c.yaml"), "--detach") == 0
+    run_id = only(server.backend.runs)["run_id"]
+    for _ in range(30):
+        if server.backend.get_run(run_id)["state"] == "SUCCEEDED":
+            break
+    monkeypatch.delenv(ENDPOINT, raising=False)
+    capsys.readouterr()
+    assert submit(server, "--attach", run_id) == 4, capsys.readouterr().err
 
 
 def test_detached_and_attached_again(
