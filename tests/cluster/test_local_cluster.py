@@ -25,7 +25,7 @@ QUICK = {
     "config": {
         "train": {"epochs": 1, "tensorboard": False},
         "compress": {"prune": {"ratios": [0.5], "epochs": 1}},
-        "kubernetes": {"resources": {"default": {"cpu": "100m"}, "launcher": {"cpu": "50m"}}},
+        "kubernetes": {"resources": {"default": {"cpu": "50m"}, "launcher": {"cpu": "50m"}}},
     }
 }
 

@@ -57,11 +57,11 @@ class Release(World):
         persistence: Object = {"size": "1Gi"}
         if self.volume:
             persistence |= {"storageClass": "-", "volumeName": self.volume}
-        resources = {"default": {"cpu": "100m", "memory": "2Gi"}, "launcher": {"cpu": "50m", "memory": "1Gi"}}
+        resources = {"default": {"cpu": "50m", "memory": "2Gi"}, "launcher": {"cpu": "50m", "memory": "1Gi"}}
         config = {
             **SMALL,
             "ingest": {**SMALL["ingest"], "source": IMAGES, "dataset": "stripes"},
-            "kubernetes": {"resources": resources, "start_timeout_s": 120},
+            "kubernetes": {"resources": resources},
         }
         for section, settings in more.pop("config", {}).items():
             config[section] = {**config.get(section, {}), **settings}
