@@ -66,6 +66,6 @@ def test_no_host_key_is_part_of_the_image(mpi_image: str) -> None:
 
 def test_it_is_the_image_and_an_ssh_server(image: str, mpi_image: str) -> None:
     mine, plain = inspect(mpi_image)["Config"], inspect(image)["Config"]
-    for name in ("User", "Entrypoint", "Env", "WorkingDir"):
+    for name in ("User", "Entrypoint", "WorkingDir"):
         assert mine[name] == plain[name]
     assert Box(mpi_image).run("--version").out == "conveyor, version 0.1.0\n"
