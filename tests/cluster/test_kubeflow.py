@@ -16,6 +16,9 @@ import pytest
 import yaml
 
 from components.cluster.config import KubernetesConfig
+from components.cluster.pods import container_security, pod_security
+from components.train.kubeflow import _stop
+from pipelines.config import read_config
 from pipelines.graph import GRAPH
 from pipelines.kubeflow.files import write_yaml
 from support.cluster_world import (
@@ -97,3 +100,46 @@ def test_training_from_a_kubeflow_task_in_two_pods(
     )
     (page,) = (path for path in root.rglob("page") if path.is_file())
     assert page.read_bytes().lstrip().lower().startswith(b"<!doctype html")
+
+
+def test_a_task_that_is_stopped_takes_its_own_training_with_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not one that another run has joined, nor another run's."""
+    uids = {name: make_idle_pod(world, name) for name in ("task", "other")}
+    for name, owners in {"ours": ["task"], "joined": ["task", "other"], "others": ["other"]}.items():
+        make_suspended_job(world, name, [(owner, uids[owner]) for owner in owners])
+    monkeypatch.setenv("CONVEYOR_POD", "task")
+    config = read_config(GRAPH, world.config(tmp_path))
+    _stop(config, "stopped")
+    left = {job["metadata"]["name"] for job in world.get("jobs", "conveyor/run=stopped")}
+    assert left == {"joined", "others"}
+
+
+def make_idle_pod(world: World, name: str) -> str:
+    """A pod that is never given a node; returns its uid."""
+    container = {"name": "main", "image": IMAGE, "securityContext": container_security()}
+    spec = {
+        "schedulingGates": [{"name": "conveyor.test/never"}],
+        "securityContext": pod_security(),
+        "containers": [container],
+    }
+    world.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+    uid: str = json.loads(world.kubectl("get", "pod", name, "-o", "json"))["metadata"]["uid"]
+    return uid
+
+
+def make_suspended_job(world: World, name: str, owners: list[tuple[str, str]]) -> None:
+    metadata = {
+        "name": name,
+        "labels": {"conveyor/run": "stopped", "conveyor/step": "train"},
+        "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Pod", "name": owner, "uid": uid} for owner, uid in owners
+        ],
+    }
+    container = {"name": "main", "image": IMAGE, "securityContext": container_security()}
+    template = {
+        "spec": {"restartPolicy": "Never", "securityContext": pod_security(), "containers": [container]}
+    }
+    spec = {"suspend": True, "template": template}
+    world.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec})
