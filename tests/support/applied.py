@@ -45,7 +45,8 @@ class Overlay:
 
     def delete(self) -> None:
         self._kubectl("delete", "--wait=true", "--ignore-not-found")
-        wait_until("all pods gone", lambda: not self.world.get("pods", "conveyor/step"), timeout_s=90)
+        mine = f"conveyor/run={self.run()}"
+        wait_until("all its pods gone", lambda: not self.world.get("pods", mine), timeout_s=90)
 
     def _kubectl(self, verb: str, *more: str) -> str:
         command = ["kubectl", "-n", self.world.namespace, verb, "-k", str(self.folder), *more]
@@ -54,11 +55,15 @@ class Overlay:
         assert not done.stderr.strip(), done.stderr
         return done.stdout
 
+    def run(self) -> str:
+        """What its Jobs and pods are labelled with."""
+        names = yaml.safe_load_all((self.folder / "names.yaml").read_text())
+        (run,) = [each["labels"]["conveyor/run"] for each in names if "labels" in each]
+        return str(run)
+
     def jobs(self) -> dict[str, Object]:
         """Step → its Job of the present names."""
-        run = yaml.safe_load_all((self.folder / "names.yaml").read_text())
-        (name,) = [each["labels"]["conveyor/run"] for each in run if "labels" in each]
-        found = self.world.get("jobs", f"conveyor/run={name}")
+        found = self.world.get("jobs", f"conveyor/run={self.run()}")
         return {job["metadata"]["labels"]["app.kubernetes.io/component"]: job for job in found}
 
     def wait_for(self, step: str, *, timeout_s: float = 600) -> str:
