@@ -163,13 +163,12 @@ class JobOfPods:
         self._wait(lambda: pod in self.ended, f"pod {index} did not end")
         return int(pod.process.returncode)
 
-    def wait_for_status(self, index: int, status: int) -> bool:
+    def wait_for_status(self, index: int, status: int) -> None:
         """Until a life of the pod ends with that status."""
         self._wait(
             lambda: any(pod.index == index and pod.process.returncode == status for pod in self.ended),
             f"pod {index} did not end with {status}",
         )
-        return True
 
     def results(self) -> list[dict[str, Any]]:
         """What each pod printed, once all have ended well."""
