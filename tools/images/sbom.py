@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HINT = "go install github.com/anchore/syft/cmd/syft@v1.52.0"
+HINT = "go install github.com/anchore/syft/cmd/syft@v1.57.0"
 
 
 def main(argv: list[str]) -> int:
