@@ -1,0 +1,98 @@
+"""Horovod across pods of a real cluster that are killed, ranks 0 among them: the weights are those of one quiet pod."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.cluster_training import Trained, train_in_one_pod, training
+from support.cluster_world import (
+    World,
+    delete_namespace,
+    fill,
+    kubectl,
+    make_namespace,
+    start_minio,
+    why_no_cluster,
+)
+
+REASON = why_no_cluster()
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
+]
+MPI_IMAGE = os.environ.get("CONVEYOR_TEST_MPI_IMAGE", "conveyor:mpi")
+SETTINGS: dict[str, Any] = {
+    "workers": None,
+    # 180 steps of milliseconds, and PACE on an idle machine: all kills come before the last one.
+    "epochs": 60,
+    "checkpoint": {"interval_steps": 2},
+    "max_restarts": 10,
+}
+PACE = {"train": {"cpu_limit": "500m"}}
+Reference = Callable[[int], Trained]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = make_namespace("training")
+    try:
+        start_minio(made)
+        fill(made, tmp_path_factory.mktemp("images"))
+        yield made
+    finally:
+        delete_namespace(made)
+
+
+@pytest.fixture
+def reference(world: World, tmp_path: Path) -> Reference:
+    """The same with so many workers in one pod, in a store of its own, and nothing is killed."""
+
+    def train(workers: int) -> Trained:
+        config = world.config(
+            tmp_path,
+            "reference",
+            train={**SETTINGS, "workers": workers},
+            store={"url": "s3://store/reference"},
+        )
+        return train_in_one_pod(world, config, f"reference-{workers}")
+
+    return train
+
+
+def test_an_indexed_job_whose_pods_and_workers_are_killed_ends_with_the_weights_of_one_pod(
+    world: World, reference: Reference, tmp_path: Path
+) -> None:
+    settings = world.kubernetes(resources=PACE, training={"pods": 3, "max_attempts": 20})
+    config = world.config(tmp_path, train=SETTINGS, kubernetes=settings)
+    rank = "batch.kubernetes.io/job-completion-index={}".format
+    with training(world, config, "indexed", "jobs") as run:
+        run.survive(run.delete_pod, rank(1))
+        run.survive(run.delete_pod, rank(0))
+        run.survive(run.kill_worker, rank(0))
+        run.survive(run.kill_worker, rank(2))
+        trained = run.result()
+    (job,) = [job for job in world.get("jobs") if job["metadata"]["name"] == run.job["metadata"]["name"]]
+    assert job["metadata"]["uid"] == run.job["metadata"]["uid"], "one Job from beginning to end"
+    assert job["status"]["succeeded"] == 3
+    assert trained == reference(3)
+
+
+def test_an_mpi_job_whose_worker_and_launcher_are_killed_ends_with_the_weights_of_one_pod(
+    world: World, reference: Reference, tmp_path: Path
+) -> None:
+    if not kubectl("get", "crd", "mpijobs.kubeflow.org", "--ignore-not-found").strip():
+        pytest.skip("the cluster has no MPI operator")
+    settings = world.kubernetes(
+        image=MPI_IMAGE, resources=PACE, training={"kind": "mpi-job", "pods": 2, "max_attempts": 20}
+    )
+    config = world.config(tmp_path, train=SETTINGS, kubernetes=settings)
+    role = "training.kubeflow.org/job-role={}".format
+    with training(world, config, "mpi", "mpijobs") as run:
+        run.survive(run.delete_pod, f"{role('worker')},training.kubeflow.org/replica-index=1")
+        run.survive(run.delete_pod, role("launcher"))
+        trained = run.result()
+    assert trained == reference(2)
