@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIGITS := .conveyor/digits
 PYTEST_ARGS ?=
+PYTEST_WORKERS ?= 2
 IMAGE ?= conveyor:cpu
 IMAGE_ARGS ?=
 
@@ -21,7 +22,7 @@ demo: setup ## the whole pipeline on the example data: ends with accuracy, compr
 	@$(BIN)/conveyor run -f examples/digits.yaml
 
 test: setup ## fast and integration tests (PYTEST_ARGS="-k store" narrows)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: setup ## tests that take more than half a minute each
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
