@@ -53,7 +53,8 @@ def _open(
     rules = [rule for policy in selecting for rule in policy["spec"].get(way.lower()) or ()]
     peers = "to" if way == "Egress" else "from"
     return not selecting or any(
-        _has_peer(rule.get(peers), own.namespace, peer) and _has_port(rule.get("ports"), target, port, protocol)
+        _has_peer(rule.get(peers), own.namespace, peer)
+        and _has_port(rule.get("ports"), target, port, protocol)
         for rule in rules
     )
 
