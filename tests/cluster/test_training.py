@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {
     "max_restarts": 10,
 }
 PACE = {"train": {"cpu_limit": "500m"}}
+"""Of the pods that are killed."""
 Reference = Callable[[int], Trained]
 
 
@@ -90,9 +91,10 @@ def test_an_mpi_job_whose_worker_and_launcher_are_killed_ends_with_the_weights_o
         image=MPI_IMAGE, resources=PACE, training={"kind": "mpi-job", "pods": 2, "max_attempts": 20}
     )
     config = world.config(tmp_path, train=SETTINGS, kubernetes=settings)
-    role = "training.kubeflow.org/job-role={}".format
+    worker = "training.kubeflow.org/job-role=worker,training.kubeflow.org/replica-index={}".format
     with training(world, config, "mpi", "mpijobs") as run:
-        run.survive(run.delete_pod, f"{role('worker')},training.kubeflow.org/replica-index=1")
-        run.survive(run.delete_pod, role("launcher"))
+        run.survive(run.delete_pod, worker(1))
+        run.survive(run.kill_worker, worker(0))
+        run.survive(run.delete_pod, "training.kubeflow.org/job-role=launcher")
         trained = run.result()
     assert trained == reference(2)

@@ -89,7 +89,10 @@ class Training:
 
     def result(self, *, timeout_s: float = 300) -> Trained:
         """Wait for the end, which must be a good one."""
-        out, _ = self._process.communicate(timeout=timeout_s)
+        try:
+            out, _ = self._process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"no end.\n{self._log.read_text()[-6000:]}\n{self._state()}") from None
         assert self._process.returncode == 0, self._log.read_text()[-6000:]
         return _trained(out)
 
