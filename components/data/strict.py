@@ -263,7 +263,7 @@ def _pillow_size(data: bytes, fmt: str) -> tuple[int, int]:
 def _check_pillow(data: bytes, fmt: str, max_pixels: int) -> None:
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = max_pixels
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -271,6 +271,8 @@ def _check_pillow(data: bytes, fmt: str, max_pixels: int) -> None:
                 image.load()
     except Exception as error:  # noqa: BLE001 as above
         raise _pillow_error(error) from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = before  # The process's own pictures have another limit.
 
 
 def _pillow_error(error: Exception) -> BadImageError:

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,12 @@ SETTINGS: dict[str, Any] = {
 def agents(launcher: Any) -> list[psutil.Process]:
     """Members that run below the launcher, in the order of their hosts."""
     children = psutil.Process(launcher.process.pid).children(recursive=True)
-    found = [child for child in children if "components.train.pods.agent" in child.cmdline()]
-    return sorted(found, key=lambda child: child.environ().get("JOB_COMPLETION_INDEX", ""))
+    found = []
+    for child in children:
+        with suppress(psutil.Error):  # It has just ended.
+            if "components.train.pods.agent" in child.cmdline():
+                found.append((child.environ().get("JOB_COMPLETION_INDEX", ""), child))
+    return [child for _, child in sorted(found, key=lambda pair: pair[0])]
 
 
 def test_dead_hosts_and_launchers_leave_no_trace(
