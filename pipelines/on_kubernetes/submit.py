@@ -59,28 +59,42 @@ def submit(
     check_reachable(config)
     run = check_run_id(run_id or new_run_id())
     cluster = connect(context=context, namespace=config.kubernetes.namespace)
-    job = _start(cluster, command, config, run, Relay(reporter), named=run_id is not None)
-    submitted = Submitted(run, cluster.namespace, job["metadata"]["name"])
-    if detach:
-        return submitted
+    submitted = Submitted(run, cluster.namespace, run_name(run))
     relay = Relay(reporter)
-    watch = JobWatch(cluster, JOB, submitted.job, relay, config.kubernetes.start_timeout_s)
     try:
-        watch.wait()
+        job = _start(cluster, command, config, run, relay, named=run_id is not None)
+        if detach:
+            return submitted
+        _follow(cluster, job, submitted, config, relay, again)
+    except KeyboardInterrupt:
+        if cluster.get(JOB, submitted.job) is None:
+            raise  # It came before there was anything to leave.
+        raise _left_running(submitted, again) from None
+    submitted.result, submitted.summary = relay.result, relay.summary
+    if submitted.error is not None and relay.result is not None:
+        _settle(submitted, relay.result)
+    return submitted
+
+
+def _follow(
+    cluster: Cluster,
+    job: Object,
+    submitted: Submitted,
+    config: RootBase,
+    relay: Relay,
+    again: Sequence[str],
+) -> None:
+    """Until the launcher's end, which goes into `submitted`. Raises what says nothing of the run itself."""
+    try:
+        JobWatch(cluster, JOB, submitted.job, relay, config.kubernetes.start_timeout_s).wait()
     except NeverStarted as never:
         give_up(cluster, job)
         raise never.error from None
-    except KeyboardInterrupt:
-        raise _left_running(submitted, again) from None
     except Unreachable as away:
         away.todo = f"{_left_running(submitted, again).todo} (once it can be reached again: the run goes on)"
         raise
     except ConveyorError as error:
         submitted.error, submitted.exit_code = error, error.exit_code
-    submitted.result, submitted.summary = relay.result, relay.summary
-    if submitted.error is not None and relay.result is not None:
-        _settle(submitted, relay.result)
-    return submitted
 
 
 def _settle(submitted: Submitted, result: dict[str, Any]) -> None:
