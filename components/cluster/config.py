@@ -45,6 +45,32 @@ class Resources(StepConfig):
         return value
 
 
+class Placement(StepConfig):
+    """Where the pods of a step may run. What is unset is taken from the layer beneath; an empty value takes it away."""
+
+    node_selector: dict[str, str] | None = None
+    """Labels that a node must have."""
+    tolerations: tuple[dict[str, Any], ...] | None = None
+    """Taints that are no obstacle, as Kubernetes writes them."""
+    affinity: dict[str, Any] | None = None
+    """Affinity, as Kubernetes writes it."""
+    priority_class: str | None = None
+    """PriorityClass."""
+    runtime_class: str | None = None
+    """RuntimeClass, such as nvidia."""
+
+
+class Security(StepConfig):
+    """The user of every pod. null leaves a number to the platform, as OpenShift's `restricted-v2` wants it."""
+
+    user: int | None = Field(default=10001, ge=1)
+    """Number of the user, never root. The default is the image's own; MPIJobs need one that the image knows (ssh asks)."""
+    group: int | None = Field(default=10001, ge=0)
+    """Number of the group."""
+    fs_group: int | None = Field(default=10001, ge=0)
+    """Group that volumes are given to."""
+
+
 class Mount(StepConfig):
     """A volume of yours that every step's pod mounts, such as a claim with the source images."""
 
@@ -74,8 +100,8 @@ class TrainingConfig(StepConfig):
     kind: Literal["indexed-job", "mpi-job"] = "indexed-job"
     """`indexed-job` needs no operator and no ssh; `mpi-job` is an MPIJob v2beta1 of the MPI operator."""
     pods: int = Field(default=1, ge=1, le=256)
-    """Pods that train together, one worker each. With 1, training is a step like the others, and `train.workers` says
-    how many processes its pod has."""
+    """Pods that train together, each with one worker, or with one for each of its GPUs. With 1, training is a step like
+    the others, and `train.workers` says how many processes its pod has."""
     min_pods: int | None = Field(default=None, ge=1, le=256)
     """mpi-job only: goes on with as few as this (elastic). Unset: all of them, always."""
     max_attempts: int = Field(default=10, ge=1, le=1000)
@@ -83,7 +109,7 @@ class TrainingConfig(StepConfig):
     port: int = Field(default=29400, ge=1024, le=65535)
     """Where rank 0 is met. Gloo itself uses ephemeral ports among the pods of one training."""
     ssh_port: int = Field(default=2222, ge=1024, le=65535)
-    """mpi-job only: where the workers' sshd listens."""
+    """mpi-job only: where the workers' sshd listens, and where their launcher reaches it."""
 
     @model_validator(mode="after")
     def _possible(self) -> "TrainingConfig":
@@ -117,7 +143,7 @@ class KubernetesConfig(StepConfig):
     labels: dict[str, str] = Field(default_factory=dict)
     """More labels of every object and pod."""
     annotations: dict[str, str] = Field(default_factory=dict)
-    """Annotations of every pod."""
+    """Annotations of every Job and pod."""
     node_selector: dict[str, str] = Field(default_factory=dict)
     """Labels that a node must have."""
     tolerations: tuple[dict[str, Any], ...] = ()
@@ -126,6 +152,10 @@ class KubernetesConfig(StepConfig):
     """Affinity of every pod, as Kubernetes writes it."""
     priority_class: str | None = None
     """PriorityClass of every pod."""
+    placement: dict[str, Placement] = Field(default_factory=dict)
+    """Step name (or `launcher`, or `default` for all steps) → where its pods run, over the four settings above."""
+    security: Security = Field(default_factory=Security)
+    """The user of every pod."""
     queue: str | None = None
     """Kueue's local queue that Jobs wait in."""
     env: dict[str, str] = Field(default_factory=dict)
@@ -143,7 +173,7 @@ class KubernetesConfig(StepConfig):
     start_timeout_s: int = Field(default=300, ge=5)
     """Seconds that a pod may wait for a node, an image or a volume before the launch is given up and the reason told."""
     retries: int = Field(default=3, ge=0, le=100)
-    """How often a step's pod that failed is started anew (not after wrong settings, and evictions do not count)."""
+    """How often a step's pod that failed is started anew (not after wrong settings; drains and preemption do not count)."""
     grace_s: int = Field(default=30, ge=1)
     """Seconds between the request to stop and the kill."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
@@ -179,6 +209,25 @@ def resources_for(settings: KubernetesConfig, step: str) -> Resources:
         if layer is not None:
             merged |= layer.model_dump(exclude_none=True)
     return Resources(**merged)
+
+
+def placement_for(settings: KubernetesConfig, step: str) -> Placement:
+    """Where the pods of `step` may run, layered like its resources.
+
+    A layer replaces a setting as a whole: two node selectors are not joined, so that a step can leave a node pool.
+    """
+    flat = Placement(
+        node_selector=settings.node_selector,
+        tolerations=settings.tolerations,
+        affinity=settings.affinity,
+        priority_class=settings.priority_class,
+    )
+    general = settings.placement.get("default") if step != "launcher" else None
+    merged: dict[str, Any] = {}
+    for layer in (flat, general, settings.placement.get(step)):
+        if layer is not None:
+            merged |= {name: value for name, value in layer if value is not None}
+    return Placement(**merged)
 
 
 def quantity(value: str | float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.cluster.config import KubernetesConfig
-from components.cluster.names import CONFIG_FILE, CONFIG_FOLDER, QUEUE, labels
+from components.cluster.names import CONFIG_FILE, CONFIG_FOLDER, QUEUE, labels, service_name
 from components.cluster.pods import Object, placement_env, pod_template, webhook_env
 
 EXIT_INPUT = 2
@@ -15,6 +15,8 @@ EXIT_TRAINING_FAILED = 76
 EXIT_INTERRUPTED = 130
 CONFIG = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
 TRAIN = "train"
+TRAINING_SECRET = ("conveyor-training", "token")
+"""A Secret that may be there, and its key: what training pods know of each other where the store needs no Secret."""
 
 
 def step_args(step: str, run: str, *more: str) -> list[str]:
@@ -77,17 +79,20 @@ def training_job(
     annotations: Mapping[str, str] | None = None,
     owners: Sequence[Object] = (),
     namespace: str | None = None,
+    service: str | None = None,
 ) -> Object:
     """Training of `settings.training.pods` pods that find each other by name, through `training_service(name, …)`.
 
+    `service` is that Service's name, where it is not `names.service_name(name)`.
     Every pod runs the same command; its index is its rank (components/train/README.md). A pod that leaves because
     another one died (exit 75) does not count; those that die are capped by `training.max_attempts`.
     """
     training = settings.training
+    domain = service or service_name(name)
     marks = labels(TRAIN, run=run, step=TRAIN, more=settings.labels)
     meeting = {
         "CONVEYOR_TRAIN_PODS": str(training.pods),
-        "CONVEYOR_TRAIN_COORDINATOR": f"{name}-0.{name}:{training.port}",
+        "CONVEYOR_TRAIN_COORDINATOR": f"{name}-0.{domain}:{training.port}",
     }
     template = pod_template(
         TRAIN,
@@ -99,7 +104,7 @@ def training_job(
         shared_memory=True,
         ports={"coordinator": training.port},
     )
-    template["spec"]["subdomain"] = name
+    template["spec"]["subdomain"] = domain
     template["spec"]["containers"][0]["env"] += member_env(settings)
     spec: Object = {
         "completions": training.pods,
@@ -122,9 +127,9 @@ def member_env(settings: KubernetesConfig) -> list[Object]:
     found: list[Object] = [
         {"name": "CONVEYOR_TRAIN_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
     ]
-    if settings.secret:
-        source: Object = {"name": settings.secret, "key": "secret-key", "optional": True}
-        found.append({"name": "CONVEYOR_TRAIN_TOKEN", "valueFrom": {"secretKeyRef": source}})
+    name, key = (settings.secret, "secret-key") if settings.secret else TRAINING_SECRET
+    source: Object = {"name": name, "key": key, "optional": True}
+    found.append({"name": "CONVEYOR_TRAIN_TOKEN", "valueFrom": {"secretKeyRef": source}})
     return found
 
 
@@ -135,13 +140,14 @@ def training_service(
     *,
     owners: Sequence[Object] = (),
     namespace: str | None = None,
+    service: str | None = None,
 ) -> Object:
-    """The headless Service that gives a training Job's pods their names, before they are ready."""
+    """The headless Service that gives the pods of the training Job `name` their names, before they are ready."""
     marks = labels(TRAIN, run=run, step=TRAIN, more=settings.labels)
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(name, marks, owners=owners, namespace=namespace),
+        "metadata": metadata(service or service_name(name), marks, owners=owners, namespace=namespace),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
@@ -221,7 +227,8 @@ def limits(
 ) -> Object:
     """When a Job gives up, what does not count against it, and how long it stays."""
     rules: list[Object] = [
-        # Drained, preempted, evicted: nobody's fault.
+        # Drained, preempted, evicted from a node that ran short: nobody's fault. The kubelet sets no such condition
+        # where a pod fills more disk than it may.
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
     ]
     if ignored:
@@ -251,12 +258,13 @@ def job(
 ) -> Object:
     """A batch/v1 Job around a template; in Kueue's queue where one is set."""
     own = dict(marks)
+    notes = {**settings.annotations, **(annotations or {})}
     if settings.queue:
         own[QUEUE] = settings.queue
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(name, own, annotations=annotations, owners=owners, namespace=namespace),
+        "metadata": metadata(name, own, annotations=notes, owners=owners, namespace=namespace),
         "spec": {**spec, "template": template},
     }
 

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from components.cluster.config import KubernetesConfig
 from components.cluster.jobs import TRAIN, member_env, metadata, step_args, step_env
 from components.cluster.names import COMPONENT, QUEUE, labels
-from components.cluster.pods import GPU, Object, pod_template
+from components.cluster.pods import Object, pod_template
 
 SSH_FOLDER = "/etc/ssh/conveyor"
 """Where docker/mpi/sshd_config and ssh_config look for the operator's keys."""
-SSHD = ("/usr/sbin/sshd", "-De")
+SSHD = ("/usr/sbin/sshd", "-De", "-p")
+"""In front, saying on stderr what is wrong; the port follows."""
+SSH_PORT = "CONVEYOR_TRAIN_SSH_PORT"
+LAUNCHER = "launcher"
 WORKER = "train-worker"
 
 
@@ -38,13 +41,12 @@ def mpi_job(
         settings,
         labels=marks,
         config_map=config_map,
-        env={**meeting, "CONVEYOR_TRAIN_HOSTS": "mpi"},
+        env={**meeting, "CONVEYOR_TRAIN_HOSTS": "mpi", SSH_PORT: str(training.ssh_port)},
         restart_policy=None,
+        # It starts and joins the members, and trains nothing itself: no worker's memory, no GPU, nor a GPU's node.
+        sized_as=LAUNCHER,
     )
-    container = launcher["spec"]["containers"][0]
-    container["env"] += member_env(settings)
-    for amounts in container["resources"].values():
-        amounts.pop(GPU, None)  # It starts and joins the members, and trains nothing itself.
+    launcher["spec"]["containers"][0]["env"] += member_env(settings)
     worker = pod_template(
         TRAIN,
         [],
@@ -52,7 +54,7 @@ def mpi_job(
         labels={**marks, COMPONENT: WORKER},
         config_map=config_map,
         env=meeting,
-        command=SSHD,
+        command=(*SSHD, str(training.ssh_port)),
         shared_memory=True,
         restart_policy=None,
         ports={"ssh": training.ssh_port},
@@ -68,10 +70,11 @@ def mpi_job(
     if settings.ttl_s is not None:
         policy["ttlSecondsAfterFinished"] = settings.ttl_s
     own = {**marks, QUEUE: settings.queue} if settings.queue else marks
+    notes = {**settings.annotations, **(annotations or {})}
     return {
         "apiVersion": "kubeflow.org/v2beta1",
         "kind": "MPIJob",
-        "metadata": metadata(name, own, annotations=annotations, owners=owners, namespace=namespace),
+        "metadata": metadata(name, own, annotations=notes, owners=owners, namespace=namespace),
         "spec": {
             "slotsPerWorker": 1,
             "sshAuthMountPath": SSH_FOLDER,

@@ -37,6 +37,12 @@ def job_name(step: str, key: str) -> str:
     return fit(f"{PREFIX}-{step.replace('_', '-')}-{key[:KEY_LENGTH]}")
 
 
+def service_name(job: str) -> str:
+    """The Service through which a training Job's pods find each other. Not the Job's own name: for an MPIJob of the same
+    key the MPI operator makes a Service of that name."""
+    return fit(f"{job}-pods")
+
+
 def run_name(run: str) -> str:
     """The launcher's Job of a run."""
     return fit(f"{PREFIX}-run-{run}")

@@ -4,13 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.cluster.config import KubernetesConfig, quantity, resources_for
+from components.cluster.config import KubernetesConfig, Security, placement_for, quantity, resources_for
 from components.cluster.names import CONFIG_FOLDER, CONTAINER, ISTIO
 
 Object = dict[str, Any]
 
-USER = 10001
+IMAGE_USER = Security()
 """The image's user and group."""
+USER = IMAGE_USER.user
 SECRET_KEYS = {
     "AWS_ACCESS_KEY_ID": "access-key",
     "AWS_SECRET_ACCESS_KEY": "secret-key",
@@ -52,19 +53,22 @@ def pod_template(
     restart_policy: str | None = "Never",
     image: str | None = None,
     ports: Mapping[str, int] | None = None,
+    sized_as: str | None = None,
 ) -> Object:
     """A pod template. `config_map` is mounted at /etc/conveyor; `token` mounts the account's token (the API is used).
 
     `command` replaces the image's entry point; `restart_policy` None leaves it to the object around the template.
+    `sized_as` is the step whose resources and placement the pod gets, where it is not `step` itself.
     """
-    volumes, mounts = _volumes(step, settings, config_map, shared_memory)
+    size = sized_as or step
+    volumes, mounts = _volumes(size, settings, config_map, shared_memory)
     container: Object = {
         "name": CONTAINER,
         "image": image or settings.image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": list(args),
         "env": container_env(step, settings, env or {}),
-        "resources": resources(settings, step),
+        "resources": resources(settings, size),
         "securityContext": container_security(),
         "volumeMounts": mounts,
         # Where a pod dies without a word (killed for memory), the end of its log is the word.
@@ -78,27 +82,26 @@ def pod_template(
         "serviceAccountName": service_account or settings.service_account,
         "automountServiceAccountToken": token,
         "enableServiceLinks": False,
-        "securityContext": pod_security(),
+        "securityContext": pod_security(settings.security),
         "terminationGracePeriodSeconds": settings.grace_s,
         "containers": [container],
         "volumes": volumes,
     }
     if restart_policy is not None:
         spec["restartPolicy"] = restart_policy
-    spec |= _placement(settings)
+    spec |= _placement(settings, size)
     metadata: Object = {"labels": {**labels, ISTIO: "false"}}
     if settings.annotations:
         metadata["annotations"] = dict(settings.annotations)
     return {"metadata": metadata, "spec": spec}
 
 
-def pod_security() -> Object:
-    """Security context of a pod under the standard `restricted`."""
+def pod_security(security: Security = IMAGE_USER) -> Object:
+    """Security context of a pod under the standard `restricted`; what is null is the platform's to choose."""
+    numbers = {"runAsUser": security.user, "runAsGroup": security.group, "fsGroup": security.fs_group}
     return {
         "runAsNonRoot": True,
-        "runAsUser": USER,
-        "runAsGroup": USER,
-        "fsGroup": USER,
+        **{name: number for name, number in numbers.items() if number is not None},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
 
@@ -170,16 +173,19 @@ def _source(claim: str | None, secret: str | None, config_map: str | None) -> Ob
     return {"configMap": {"name": config_map}}
 
 
-def _placement(settings: KubernetesConfig) -> Object:
+def _placement(settings: KubernetesConfig, step: str) -> Object:
+    placed = placement_for(settings, step)
     found: Object = {}
     if settings.image_pull_secrets:
         found["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    if settings.node_selector:
-        found["nodeSelector"] = dict(settings.node_selector)
-    if settings.tolerations:
-        found["tolerations"] = [dict(each) for each in settings.tolerations]
-    if settings.affinity:
-        found["affinity"] = settings.affinity
-    if settings.priority_class:
-        found["priorityClassName"] = settings.priority_class
+    if placed.node_selector:
+        found["nodeSelector"] = dict(placed.node_selector)
+    if placed.tolerations:
+        found["tolerations"] = [dict(each) for each in placed.tolerations]
+    if placed.affinity:
+        found["affinity"] = placed.affinity
+    if placed.priority_class:
+        found["priorityClassName"] = placed.priority_class
+    if placed.runtime_class:
+        found["runtimeClassName"] = placed.runtime_class
     return found

@@ -52,7 +52,7 @@ def step_objects(graph: Graph, step: Step, settings: KubernetesConfig) -> list[O
         )
         _join_in(job["spec"]["template"], graph, step, settings, tries=job["spec"]["backoffLimit"] + 1)
         return [job]
-    service = training_service(name, RUN_PREFIX, settings)
+    service = training_service(name, RUN_PREFIX, settings, service=name)
     # The Job's name changes with the settings, the Service's does not: a pod is found as <Job>-<index>.<Service>.
     del service["metadata"]["labels"][RUN]
     service["spec"]["selector"] = {STEP: TRAIN}
@@ -63,6 +63,7 @@ def step_objects(graph: Graph, step: Step, settings: KubernetesConfig) -> list[O
         config_map=CONFIG_MAP,
         command_args=_args(TRAIN),
         annotations=PULLED_ONCE,
+        service=name,
     )
     template = job["spec"]["template"]
     _join_in(template, graph, step, settings, tries=job["spec"]["backoffLimit"] + 1)

@@ -78,7 +78,7 @@ def _pod(settings: KubernetesConfig) -> Object:
         "serviceAccountName": ACCOUNT,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {**pod_security(), "fsGroupChangePolicy": "OnRootMismatch"},
+        "securityContext": {**pod_security(settings.security), "fsGroupChangePolicy": "OnRootMismatch"},
         "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "100Mi"}}],
     }

@@ -136,13 +136,18 @@ def _keep_one(agent: _Agent, index: int, document: dict[str, Any], context: Step
 
 
 def ssh_command(host: str) -> list[str]:
-    """The agent on `host`, with nothing secret on any command line; `CONVEYOR_TRAIN_SSH` takes the place of `ssh`."""
+    """The agent on `host`, with nothing secret on any command line.
+
+    `CONVEYOR_TRAIN_SSH` takes the place of `ssh`, `CONVEYOR_TRAIN_SSH_PORT` that of the port in the client's own settings.
+    """
     root = str(Path(components.__file__).resolve().parents[1])
     remote = ["env", f"PYTHONPATH={root}", sys.executable, "-P", "-m", "components.train.pods.agent"]
     options = ["BatchMode=yes", "ConnectTimeout=5", "ServerAliveInterval=5", "ServerAliveCountMax=3"]
+    port = os.environ.get(f"{PREFIX}SSH_PORT")
     return [
         *shlex.split(os.environ.get(f"{PREFIX}SSH", "ssh")),
         "-T",
+        *(("-p", port) if port else ()),
         *(word for option in options for word in ("-o", option)),
         host,
         shlex.join(remote),
@@ -177,7 +182,7 @@ def _document(
     environment = {
         name: value for name, value in os.environ.items() if name in KEEP or name.startswith(KEEP_BEGINNINGS)
     }
-    for name in ("HOSTS", "ADDRESS", "SSH", "HOSTFILE"):
+    for name in ("HOSTS", "ADDRESS", "SSH", "SSH_PORT", "HOSTFILE"):
         environment.pop(PREFIX + name, None)
     environment |= {
         "CONVEYOR_LOG_FORMAT": "json",

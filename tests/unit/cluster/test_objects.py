@@ -4,16 +4,26 @@ from typing import Any
 
 import pytest
 
-from components.cluster.config import KubernetesConfig, Resources, TrainingConfig, resources_for
+from components.cluster.config import (
+    KubernetesConfig,
+    Placement,
+    Resources,
+    Security,
+    TrainingConfig,
+    resources_for,
+)
 from components.cluster.jobs import (
     config_map,
     launcher_job,
+    step_env,
     step_job,
     training_job,
     training_service,
 )
 from components.cluster.mpi import mpi_job
-from components.cluster.names import config_name, job_name, run_name
+from components.cluster.names import config_name, job_name, run_name, service_name
+from components.cluster.pods import pod_security
+from components.train.pods.mpi import ssh_command
 
 KEY = "3f0c92ab51de" + "0" * 52
 RICH = KubernetesConfig(
@@ -80,8 +90,10 @@ def test_only_the_launcher_has_a_token_and_an_account_of_its_own() -> None:
 
 def test_every_setting_arrives() -> None:
     step, train, launcher = all_jobs(RICH)
-    for job in (step, train, launcher):
+    for job in (step, train, launcher, mpi_job("conveyor-train-1", "r1", RICH, config_map="c")):
         assert job["metadata"]["labels"]["team"] == "vision"
+        assert job["metadata"]["annotations"] == {"note": "mine"}
+    for job in (step, train, launcher):
         # Never the launcher: it would take the room of what it waits for.
         queue = None if job is launcher else "team-a"
         assert job["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") == queue
@@ -151,10 +163,22 @@ def test_training_pods_find_each_other() -> None:
     assert spec["template"]["spec"]["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["clusterIP"] == "None"
     assert service["spec"]["publishNotReadyAddresses"] is True
-    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": "conveyor-train-1"}
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
     env = {entry["name"]: entry.get("value") for entry in spec["template"]["spec"]["containers"][0]["env"]}
     assert env["CONVEYOR_TRAIN_PODS"] == "3"
-    assert env["CONVEYOR_TRAIN_COORDINATOR"] == "conveyor-train-1-0.conveyor-train-1:29400"
+    assert env["CONVEYOR_TRAIN_COORDINATOR"] == "conveyor-train-1-0.conveyor-train-1-pods:29400"
+
+
+def test_an_indexed_job_and_an_mpi_job_of_one_key_share_no_name() -> None:
+    name = job_name("train", KEY)
+    service = training_service(name, "r1", RICH)["metadata"]["name"]
+    # What mpi-operator v0.7 makes of an MPIJob: Service, ConfigMap, Secret, launcher's Job, workers' pods.
+    operators = {name, f"{name}-config", f"{name}-ssh", f"{name}-launcher", f"{name}-worker-0"}
+    assert service not in operators
+    longest = job_name("x" * 80, KEY)
+    assert len(longest) <= 63
+    assert len(service_name(longest)) <= 63
+    assert service_name(longest) != longest
 
 
 def test_an_mpi_job_leaves_restarts_to_its_replicas() -> None:
@@ -174,6 +198,106 @@ def test_an_mpi_job_leaves_restarts_to_its_replicas() -> None:
         assert "restartPolicy" not in replica["template"]["spec"]
         env = {e["name"]: e.get("value") for e in replica["template"]["spec"]["containers"][0]["env"]}
         assert env["CONVEYOR_TRAIN_MIN_PODS"] == "2"
+
+
+def test_an_mpi_jobs_launcher_reserves_what_a_launcher_needs_and_keys_as_a_worker() -> None:
+    settings = KubernetesConfig(
+        training=TrainingConfig(kind="mpi-job", pods=2),
+        resources={
+            "train": Resources(cpu=8, memory="64Gi", disk="200Gi", gpus=4),
+            "launcher": Resources(memory="2Gi"),
+        },
+        placement={"train": Placement(node_selector={"pool": "gpu"})},
+    )
+    replicas = mpi_job("conveyor-train-1", "r1", settings, config_map="c")["spec"]["mpiReplicaSpecs"]
+    launcher, worker = (replicas[name]["template"]["spec"] for name in ("Launcher", "Worker"))
+    assert launcher["containers"][0]["resources"] == {
+        "requests": {"cpu": "100m", "memory": "2Gi", "ephemeral-storage": "100Mi"},
+        "limits": {"memory": "2Gi", "ephemeral-storage": "1Gi"},
+    }
+    assert worker["containers"][0]["resources"]["requests"]["cpu"] == "8"
+    assert "nodeSelector" not in launcher
+    assert worker["nodeSelector"] == {"pool": "gpu"}
+    for spec in (launcher, worker):
+        env = {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}
+        assert (env["CONVEYOR_CORES"], env["CONVEYOR_GPUS"]) == ("8", "4")
+
+
+def test_both_ends_of_ssh_take_the_port_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = KubernetesConfig(training=TrainingConfig(kind="mpi-job", pods=2, ssh_port=2022))
+    replicas = mpi_job("conveyor-train-1", "r1", settings, config_map="c")["spec"]["mpiReplicaSpecs"]
+    launcher, worker = (
+        replicas[name]["template"]["spec"]["containers"][0] for name in ("Launcher", "Worker")
+    )
+    assert worker["command"] == ["/usr/sbin/sshd", "-De", "-p", "2022"]
+    assert worker["ports"] == [{"name": "ssh", "containerPort": 2022}]
+    for variable in launcher["env"]:
+        if "value" in variable:
+            monkeypatch.setenv(variable["name"], variable["value"])
+    command = ssh_command("conveyor-train-1-worker-0")
+    assert command[command.index("-p") + 1] == "2022"
+    assert command.index("-p") < command.index("conveyor-train-1-worker-0")
+
+
+def test_layers_of_placement() -> None:
+    settings = KubernetesConfig(
+        node_selector={"pool": "cpu"},
+        tolerations=({"key": "spot", "operator": "Exists"},),
+        affinity={"podAntiAffinity": {}},
+        priority_class="low",
+        placement={
+            "default": Placement(priority_class="middle", affinity={"nodeAffinity": {}}),
+            "train": Placement(
+                node_selector={"pool": "gpu"}, tolerations=(), affinity={}, runtime_class="nvidia"
+            ),
+            "launcher": Placement(priority_class=""),
+        },
+        training=TrainingConfig(pods=3),
+    )
+    step, train, launcher = (placed(job["spec"]["template"]) for job in all_jobs(settings))
+    assert step == {
+        "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "middle",
+    }
+    # A step's own replaces what is beneath, and an empty value takes it away.
+    assert train == {
+        "nodeSelector": {"pool": "gpu"},
+        "priorityClassName": "middle",
+        "runtimeClassName": "nvidia",
+    }
+    # What waits is no part of the default.
+    assert launcher == {
+        "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+    }
+
+
+def test_placement_enters_no_key() -> None:
+    placed_elsewhere = {"train": Placement(node_selector={"pool": "gpu"}, runtime_class="nvidia")}
+    assert step_env("train", KubernetesConfig(placement=placed_elsewhere)) == step_env(
+        "train", KubernetesConfig()
+    )
+
+
+def placed(template: dict[str, Any]) -> dict[str, Any]:
+    """Where the pod may run, of its whole spec."""
+    names = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName")
+    return {name: value for name, value in template["spec"].items() if name in names}
+
+
+def test_the_platform_may_choose_the_user() -> None:
+    """OpenShift's restricted-v2 refuses pods that ask for numbers outside the namespace's range."""
+    settings = KubernetesConfig(security=Security(user=None, group=None, fs_group=None))
+    for template in templates(settings):
+        assert template["spec"]["securityContext"] == {
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+    numbers = pod_security(Security(user=20000, group=0, fs_group=5))
+    assert (numbers["runAsUser"], numbers["runAsGroup"], numbers["fsGroup"]) == (20000, 0, 5)
 
 
 def test_names_say_what_they_are_and_fit() -> None:
@@ -207,6 +331,8 @@ def test_layers_of_resources() -> None:
         ({"training": {"min_pods": 2}}, "mpi-job"),
         ({"training": {"kind": "mpi-job", "pods": 2, "min_pods": 3}}, "at most pods"),
         ({"mounts": [{"name": "data", "path": "/data"}]}, "exactly one"),
+        ({"security": {"user": 0}}, "greater than or equal to 1"),
+        ({"placement": {"train": {"node_selektor": {}}}}, "node_selektor"),
     ],
 )
 def test_impossible_settings_are_refused(values: dict[str, Any], message: str) -> None:
