@@ -40,8 +40,8 @@ patches:
       - {op: replace, path: /spec/egress/0/ports/0/port, value: 443}
 """
 ACCOUNT = """\
-  - target: {kind: ServiceAccount, name: conveyor-step}
-    patch: | # the identity that may read the images and write the results; each cloud has its own annotation
+  - target: {kind: ServiceAccount, name: conveyor-(step|launcher)}
+    patch: | # the identity that may read the images and write the results
       - op: add
         path: /metadata/annotations
         value: {eks.amazonaws.com/role-arn: "arn:aws:iam::123456789012:role/conveyor"}
@@ -62,13 +62,17 @@ SCHEDULE = """\
       - {op: replace, path: /spec/schedule, value: "0 3 * * *"}
       - {op: replace, path: /spec/timeZone, value: Etc/UTC}
 """
-RETRAIN_CONFIG = (
-    S3_CONFIG
-    + """\
-kubernetes: # the pods of the steps (docs/kubernetes.md)
+RETRAIN_SETTINGS = """\
+kubernetes: # the pods of the steps (docs/kubernetes.md); GPUs are settings here: resources: {train: {gpus: 1}}
   training:
     pods: 2
+# promote:
+#   margin: 0 # a new model must be shown to be better; unset, it may lose a little (docs/retraining.md)
+#   min_accuracy: 0.9 # whatever the champion reaches
 """
+RETRAIN_CONFIG = S3_CONFIG + RETRAIN_SETTINGS
+RETRAIN_IDENTITY_CONFIG = IDENTITY_CONFIG + RETRAIN_SETTINGS.replace(
+    "  training:", '  secret: "" # nor have the pods that it makes one\n  training:'
 )
 
 
@@ -107,28 +111,28 @@ OVERLAYS = (
     Overlay(
         "local",
         "A cluster of your own (kind, minikube): MinIO in the cluster, with the example's images.",
-        ("../../base", "../../storage"),
+        ("../../common", "../../base", "../../storage"),
         LOCAL_CONFIG,
     ),
     Overlay(
         "s3",
         "Images and results on an S3 server; its credentials in the Secret conveyor-store.",
-        ("../../base", "../../network-s3"),
+        ("../../common", "../../base", "../../network-s3"),
         S3_CONFIG,
         patches=PORT,
     ),
     Overlay(
         "s3-pod-identity",
         "Images and results on S3, reached with the pods' own identity: no Secret.",
-        ("../../base", "../../network-s3"),
+        ("../../common", "../../base", "../../network-s3"),
         IDENTITY_CONFIG,
         components=("../../pod-identity",),
         patches=PORT + ACCOUNT,
     ),
     Overlay(
         "gpu",
-        "As s3, with a GPU for training, evaluation and compression.",
-        ("../../base", "../../network-s3"),
+        "As s3, with a GPU for each training pod: as many must be free at once (../../gpu-evaluate-compress: two more).",
+        ("../../common", "../../base", "../../network-s3"),
         S3_CONFIG,
         tag="cuda",
         components=("../../gpu",),
@@ -137,18 +141,27 @@ OVERLAYS = (
     Overlay(
         "mpijob",
         "As s3, with training as an MPIJob: the one overlay that needs an operator (Kubeflow's MPI operator).",
-        ("../../base", "../../network-s3"),
+        ("../../common", "../../mpijob", "../../network-s3"),
         S3_CONFIG,
         tag="mpi",
-        components=("../../mpijob",),
         patches=PORT,
     ),
     Overlay(
         "retrain",
-        "Every night: ingest, and where something is new train, compare with the champion, promote what wins.",
-        ("../../retrain", "../../network-s3"),
+        "Every night: ingest, and where something is new train, compare with the champion, promote what passes the gates.",
+        ("../../common", "../../retrain", "../../network-s3"),
         RETRAIN_CONFIG,
         patches=PORT + SCHEDULE,
+        more=SAME_IMAGE,
+        named=False,
+    ),
+    Overlay(
+        "retrain-pod-identity",
+        "As retrain, reaching S3 with the pods' own identity: no Secret.",
+        ("../../common", "../../retrain", "../../network-s3"),
+        RETRAIN_IDENTITY_CONFIG,
+        components=("../../pod-identity",),
+        patches=PORT + SCHEDULE + ACCOUNT,
         more=SAME_IMAGE,
         named=False,
     ),

@@ -4,6 +4,7 @@ from components.cluster.config import KubernetesConfig
 from components.cluster.jobs import CONFIG, launcher_job, metadata
 from components.cluster.names import RUN
 from components.cluster.pods import Object
+from pipelines.graph import Graph
 from pipelines.manifests.steps import CONFIG_MAP, PULLED_ONCE
 
 NAME = "conveyor-retrain"
@@ -15,8 +16,12 @@ LATE_S = 3600
 """A tick that could not start within this time is left out."""
 
 
-def cron_job(settings: KubernetesConfig) -> Object:
-    """One at a time, at night; what has not changed ends in seconds."""
+def cron_job(graph: Graph, settings: KubernetesConfig) -> Object:
+    """One at a time, at night; what has not changed ends in seconds.
+
+    A tick that hangs would keep all later ones out, so it ends when all of its steps could have used up their deadlines.
+    What it had started runs on, and the next tick adopts it.
+    """
     job = launcher_job(
         NAME,
         "",
@@ -26,9 +31,12 @@ def cron_job(settings: KubernetesConfig) -> Object:
         env={IMAGE: settings.image},
     )
     job["spec"].pop("ttlSecondsAfterFinished", None)  # the history limits decide
+    if settings.deadline_s is not None:
+        job["spec"]["activeDeadlineSeconds"] = len(graph.names()) * settings.deadline_s
     template = job["spec"]["template"]
     for marks in (job["metadata"]["labels"], template["metadata"]["labels"]):
         marks.pop(RUN)  # each tick's run has a name of its own
+    own = {key: job["metadata"][key] for key in ("labels", "annotations") if key in job["metadata"]}
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
@@ -40,6 +48,6 @@ def cron_job(settings: KubernetesConfig) -> Object:
             "startingDeadlineSeconds": LATE_S,
             "successfulJobsHistoryLimit": 3,
             "failedJobsHistoryLimit": 3,
-            "jobTemplate": {"metadata": {"labels": job["metadata"]["labels"]}, "spec": job["spec"]},
+            "jobTemplate": {"metadata": own, "spec": job["spec"]},
         },
     }

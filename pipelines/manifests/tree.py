@@ -6,15 +6,17 @@ from typing import Any
 import yaml
 
 from components.cluster import network
-from components.cluster.config import KubernetesConfig, Resources
-from components.cluster.jobs import metadata
+from components.cluster.config import KubernetesConfig
+from components.cluster.jobs import TRAIN, metadata
 from components.cluster.names import labels
-from components.cluster.pods import Object, placement_env, resources
+from components.cluster.pods import Object
 from components.cluster.rbac import LAUNCHER, STEP, STORAGE, role_rules
 from pipelines.graph import Graph
+from pipelines.manifests.changes import Patch, with_gpu, without_secret
+from pipelines.manifests.names import KUSTOMIZATION
 from pipelines.manifests.overlays import HEAD, OVERLAYS
 from pipelines.manifests.retrain import cron_job
-from pipelines.manifests.steps import job_name, mpi_objects, step_objects
+from pipelines.manifests.steps import mpi_objects, step_objects
 from pipelines.manifests.storage import setup_job, storage_objects
 
 WRITTEN = "# Written by `conveyor manifests` from the table of steps (pipelines/graph.py): not to be edited, but patched.\n"
@@ -22,9 +24,7 @@ EXCEPTIONS = """\
 # kube-score: run with --ignore-container-cpu-limit, since a CPU limit would only slow a step down (quotas may ask for one:
 # kubernetes.resources.<step>.cpu_limit); container-image-pull-policy is ignored where images have fixed tags.
 """
-GPU_STEPS = ("train", "evaluate", "compress")
 PODS = ("Job", "CronJob", "StatefulSet", "MPIJob")
-GPU_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 COMPONENT = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\n"
 MPI_REFERENCES = """\
 # Where an MPIJob names a ConfigMap: kustomize knows that of Kubernetes' own kinds only.
@@ -61,7 +61,7 @@ def generated(graph: Graph, settings: KubernetesConfig) -> dict[str, str]:
         },
     )
     steps = {step.name: step_objects(graph, step, settings) for step in graph}
-    _folder(found, "base", steps, also=("../common",))
+    _folder(found, "base", steps)
     _folder(
         found,
         "storage",
@@ -78,23 +78,19 @@ def generated(graph: Graph, settings: KubernetesConfig) -> dict[str, str]:
         "retrain",
         {
             "accounts": [account(LAUNCHER, token=False), *role(LAUNCHER)],
-            "cronjob": [cron_job(settings)],
+            "cronjob": [cron_job(graph, settings)],
             "network": [network.launcher_to_api()],
         },
-        also=("../common",),
     )
-    _pod_identity(found, graph, settings)
-    _gpu(found, settings)
-    found["mpijob/train.yaml"] = dump(mpi_objects(graph, settings))
-    found["mpijob/references.yaml"] = MPI_REFERENCES
-    found["mpijob/kustomization.yaml"] = (
-        f"{WRITTEN}{COMPONENT}resources: [train.yaml]\nconfigurations: [references.yaml]\npatches:\n"
-        + "".join(
-            f"  - patch: |\n      $patch: delete\n      apiVersion: {version}\n      kind: {kind}\n"
-            f"      metadata: {{name: {job_name('train')}}}\n"
-            for version, kind in (("batch/v1", "Job"), ("v1", "Service"))
-        )
-    )
+    folders = {
+        "pod-identity": _component(without_secret(graph, settings), {"network": [network.pod_identity()]}),
+        "gpu": _component(with_gpu(graph, settings, [TRAIN])),
+        "gpu-evaluate-compress": _component(with_gpu(graph, settings, ["evaluate", "compress"])),
+        "mpijob": _mpijob(graph, settings),
+    }
+    for folder, files in folders.items():
+        for file, text in files.items():
+            found[f"{folder}/{file}"] = text
     return found
 
 
@@ -137,81 +133,42 @@ def role(name: str) -> list[Object]:
     ]
 
 
-def _folder(
-    found: dict[str, str],
-    name: str,
-    files: Mapping[str, Sequence[Object]],
-    *,
-    also: Sequence[str] = (),
-) -> None:
-    names = [*also, *(f"{file}.yaml" for file in files)]
-    found[f"{name}/kustomization.yaml"] = (
-        WRITTEN + HEAD + "resources:\n" + "".join(f"  - {each}\n" for each in names)
+def _folder(found: dict[str, str], name: str, files: Mapping[str, Sequence[Object]]) -> None:
+    found[f"{name}/{KUSTOMIZATION}"] = (
+        WRITTEN + HEAD + "resources:\n" + "".join(f"  - {file}.yaml\n" for file in files)
     )
     for file, objects in files.items():
         found[f"{name}/{file}.yaml"] = dump(objects)
 
 
-def _pod_identity(found: dict[str, str], graph: Graph, settings: KubernetesConfig) -> None:
-    """No Secret in any pod; the identity's agent on the node is reached instead."""
-    patches = []
-    for name in graph.names():
-        waiting = [
-            each["name"] for each in _pod(step_objects(graph, graph[name], settings)[-1])["initContainers"]
-        ]
-        none = [{"name": variable, "$patch": "delete"} for variable in _from_secret(graph, name, settings)]
-        spec: Object = {
-            "initContainers": [{"name": each, "env": none} for each in waiting],
-            "containers": [{"name": "conveyor", "env": none}],
-        }
-        patches.append(_patch(name, spec))
-    found["pod-identity/patches.yaml"] = dump(patches)
-    found["pod-identity/network.yaml"] = dump([network.pod_identity()])
-    found["pod-identity/kustomization.yaml"] = (
-        f"{WRITTEN}{COMPONENT}resources: [network.yaml]\npatches:\n  - path: patches.yaml\n"
-    )
+def _component(
+    patches: Sequence[Patch], files: Mapping[str, Sequence[Object]] | None = None
+) -> dict[str, str]:
+    """A kustomize component of objects of its own and of patches, each with its target: no match is no error."""
+    text = WRITTEN + COMPONENT
+    found: dict[str, str] = {}
+    for name, objects in (files or {}).items():
+        found[f"{name}.yaml"] = dump(objects)
+    if found:
+        text += "resources:\n" + "".join(f"  - {file}\n" for file in found)
+    text += "patches:\n" * bool(patches)
+    for patch in patches:
+        content = patch.content
+        found[patch.file] = WRITTEN + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=120)
+        text += f"  - path: {patch.file}\n    target: {{kind: {patch.kind}, name: {patch.name}}}\n"
+    return {**found, KUSTOMIZATION: text}
 
 
-def _from_secret(graph: Graph, step: str, settings: KubernetesConfig) -> list[str]:
-    env = _pod(step_objects(graph, graph[step], settings)[-1])["containers"][0]["env"]
-    return [each["name"] for each in env if "secretKeyRef" in each.get("valueFrom", {})]
-
-
-def _gpu(found: dict[str, str], settings: KubernetesConfig) -> None:
-    patches = []
-    for step in GPU_STEPS:
-        given = settings.resources.get(step, Resources())
-        gpus = given.gpus or 1
-        with_gpu = settings.model_copy(
-            update={"resources": {**settings.resources, step: given.model_copy(update={"gpus": gpus})}}
-        )
-        values = resources(with_gpu, step)
-        container: Object = {
-            "name": "conveyor",
-            "env": [
-                {"name": k, "value": v}
-                for k, v in placement_env(with_gpu, step).items()
-                if k.endswith("GPUS")
-            ],
-            "resources": {
-                kind: {name: value for name, value in values[kind].items() if "/" in name}
-                for kind in ("requests", "limits")
-            },
-        }
-        patches.append(_patch(step, {"tolerations": [GPU_TOLERATION], "containers": [container]}))
-    found["gpu/patches.yaml"] = dump(patches)
-    found["gpu/kustomization.yaml"] = f"{WRITTEN}{COMPONENT}patches:\n  - path: patches.yaml\n"
-
-
-def _patch(step: str, spec: Object) -> Object:
+def _mpijob(graph: Graph, settings: KubernetesConfig) -> dict[str, str]:
+    """The base with another training."""
+    replaced = step_objects(graph, graph[TRAIN], settings)
     return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": job_name(step)},
-        "spec": {"template": {"spec": spec}},
+        "train.yaml": dump(mpi_objects(graph, settings)),
+        "references.yaml": MPI_REFERENCES,
+        KUSTOMIZATION: f"{WRITTEN}{HEAD}resources:\n  - ../base\n  - train.yaml\nconfigurations: [references.yaml]\npatches:\n"
+        + "".join(
+            f"  - patch: |\n      $patch: delete\n      apiVersion: {each['apiVersion']}\n      kind: {each['kind']}\n"
+            f"      metadata: {{name: {each['metadata']['name']}}}\n"
+            for each in reversed(replaced)
+        ),
     }
-
-
-def _pod(job: Object) -> Object:
-    found: Object = job["spec"]["template"]["spec"]
-    return found

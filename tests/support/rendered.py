@@ -45,14 +45,14 @@ def rendered(overlay: str, root: Path = MANIFESTS) -> str:
     return done.stdout
 
 
-def objects(overlay: str) -> list[Object]:
-    return list(yaml.safe_load_all(rendered(overlay)))
+def objects(overlay: str, root: Path = MANIFESTS) -> list[Object]:
+    return list(yaml.safe_load_all(rendered(overlay, root)))
 
 
-def templates(overlay: str) -> list[tuple[str, Object]]:
+def templates(overlay: str, root: Path = MANIFESTS) -> list[tuple[str, Object]]:
     """Name and template of every pod that the overlay makes."""
     found = []
-    for each in objects(overlay):
+    for each in objects(overlay, root):
         name, spec = f"{each['kind']}/{each['metadata']['name']}", each.get("spec", {})
         if each["kind"] in ("Job", "StatefulSet", "Deployment"):
             found.append((name, spec["template"]))
