@@ -24,10 +24,10 @@ class PromoteConfig(StepConfig):
     min_class_images: Annotated[int, Field(ge=1)] = 5
     """Classes with fewer test images are not judged one by one."""
 
-    margin: Annotated[float, Field(gt=0, lt=1)] | None = None
+    margin: Annotated[float, Field(ge=0, lt=1)] | None = None
     """How much accuracy a challenger may lose against the champion: it must be shown with 95 % confidence that it
-    loses no more. Null: the largest of one point, six test images and 0.35 / sqrt(test images); less could not be shown
-    even of an equal model."""
+    loses no more. 0: it must be shown to be better. Null: the largest of one point, six test images and
+    0.35 / sqrt(test images); less could not be shown even of an equal model."""
 
     max_class_drop: Annotated[float, Field(ge=0, le=1)] = 0.05
     """A challenger is refused where it is shown that some class lost more recall than this against the champion."""

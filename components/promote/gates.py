@@ -115,7 +115,10 @@ def same_classes(config: PromoteConfig, model: Contender, champion: Contender) -
 
 
 def not_inferior(config: PromoteConfig, comparison: Comparison) -> GateReport:
-    """Paired non-inferiority: the one-sided 95 % lower bound of the difference is not below −margin."""
+    """Paired non-inferiority: the one-sided 95 % lower bound of the difference is not below −margin.
+
+    At a margin of 0 that is superiority: the bound of an equal model is below 0.
+    """
     pairs = comparison.pairs
     margin = default_margin(pairs.num_images) if config.margin is None else config.margin
     if not pairs.num_images:
@@ -128,11 +131,16 @@ def not_inferior(config: PromoteConfig, comparison: Comparison) -> GateReport:
         )
     bound = lower_bound(pairs)
     passed = bound >= -margin
-    verb = "not inferior" if passed else "not shown to be non-inferior"
+    if margin:
+        verb = (
+            f"{'not inferior' if passed else 'not shown to be non-inferior'} at a margin of {_points(margin)}"
+        )
+    else:
+        verb = "better" if passed else "not shown to be better"
     return GateReport(
         name="not_inferior",
         passed=passed,
-        detail=f"{verb} at a margin of {_points(margin)}: difference {_signed(pairs.difference)}, with "
+        detail=f"{verb}: difference {_signed(pairs.difference)}, with "
         f"{_percent(CONFIDENCE, 0)} confidence above {_signed(bound)} (better on {pairs.won}, worse on {pairs.lost} "
         f"of {pairs.num_images} images)",
         numbers={

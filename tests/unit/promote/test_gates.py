@@ -92,6 +92,24 @@ def test_a_worse_one_is_refused_and_the_margin_decides() -> None:
     assert float(report.numbers["lower_bound"] or 0) < -7 / 180
 
 
+def test_a_margin_of_zero_asks_for_a_better_one() -> None:
+    champion = contender([1, 2, 3])
+    assert refused(contender([1, 2, 3]), champion, margin=0) == {"not_inferior"}, "equal is not better"
+    assert refused(contender([1]), champion, margin=0) == {"not_inferior"}, "two images may be chance"
+    assert refused(contender(), champion, margin=0) == set()
+    assert refused(contender([4, 5, 6]), champion, margin=0) == {"not_inferior"}
+    reports = [
+        next(
+            g
+            for g in judge(PromoteConfig(margin=0), each, champion, rolled_back=False)
+            if g.name == "not_inferior"
+        )
+        for each in (contender(), champion)
+    ]
+    assert reports[0].detail.startswith("better: difference +1.67 points")
+    assert reports[1].detail.startswith("not shown to be better: difference +0.00 points")
+
+
 def test_a_single_class_that_breaks_is_noticed_though_the_whole_is_fine() -> None:
     # The champion fails on 15 of "a", the challenger on 15 of "c": the accuracy is the same.
     of = {name: [i for i in range(180) if TRUTH[i] == name] for name in CLASSES}
