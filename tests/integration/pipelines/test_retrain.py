@@ -151,6 +151,38 @@ def test_the_life_of_a_schedule(trained: tuple[Place, Any], place: Place) -> Non
     assert verified.status == 0, verified.out + verified.err
 
 
+def test_only_what_is_better_takes_the_champions_place(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    make_image_folder(tmp_path / "images", classes=3, per_class=60, size=(16, 16), fmt="png")
+
+    def retrain(**train: Any) -> tuple[int, Any]:
+        """The champion's version, and the gate that compares with it."""
+        # No gate but that one can refuse.
+        promote = {**SMALL["promote"], "margin": 0, "max_class_drop": 1.0, "max_latency_ratio": None}
+        compress = {**SMALL["compress"], "prune": {"ratios": []}}
+        place.configure(train={**SMALL["train"], **train}, promote=promote, compress=compress)
+        told = place.retrain()
+        champion = place.champion()
+        assert champion is not None
+        assert told["promoted"] is (champion == told["model"]["version"])
+        registry = open_registry(open_store(str(place.store)))
+        decision = registry.decision(told["model"]["version"])
+        assert decision is not None
+        gates = {gate.name: gate for gate in decision.gates}
+        assert {name for name, gate in gates.items() if not gate.passed} <= {"not_inferior"}
+        return champion, gates.get("not_inferior")
+
+    untrained = {"learning_rate": 1e-9, "epochs": 1}
+    diverging = {"learning_rate": 2.0, "epochs": 1}
+    assert retrain(**untrained) == (1, None)
+    champion, gate = retrain(epochs=8)
+    assert (champion, gate.passed) == (2, True)
+    assert gate.numbers["lower_bound"] > 0
+    champion, gate = retrain(**diverging)
+    assert (champion, gate.passed) == (2, False)
+    assert gate.numbers["difference"] < -0.3
+
+
 def test_an_ordinary_run_counts_as_the_last_attempt(tmp_path: Path) -> None:
     place = Place(tmp_path).make()
     ran = place.checked(conveyor(*place.arguments("run", "--json"), cwd=place.folder))
