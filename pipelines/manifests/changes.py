@@ -4,10 +4,10 @@ Each patch is the difference of what two settings make, and has a `target`: what
 components combine with each other, with the schedule and with the MPIJob, in any order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from components.cluster.config import KubernetesConfig, Resources
+from components.cluster.config import KubernetesConfig, Resources, resources_for
 from components.cluster.jobs import TRAIN
 from components.cluster.pods import Object
 from pipelines.graph import Graph
@@ -41,19 +41,21 @@ def without_secret(graph: Graph, settings: KubernetesConfig) -> list[Patch]:
 
 def with_gpu(graph: Graph, settings: KubernetesConfig, steps: Sequence[str]) -> list[Patch]:
     """These steps with a GPU in each pod that computes, and on nodes that are kept for pods with GPUs."""
-    given = {step: settings.resources.get(step, Resources()) for step in steps}
-    changed = settings.model_copy(
-        update={
-            "resources": {
-                **settings.resources,
-                **{step: each.model_copy(update={"gpus": each.gpus or 1}) for step, each in given.items()},
-            }
-        }
-    )
-    patches = [_of_job(graph, step, settings, changed) for step in steps]
+    # Not from the settings as they are: where they ask for GPUs already, the nodes' taint is still to be tolerated.
+    none = _gpus(settings, dict.fromkeys(steps, 0))
+    some = _gpus(settings, {step: resources_for(settings, step).gpus or 1 for step in steps})
+    patches = [_of_job(graph, step, none, some) for step in steps]
     if TRAIN in steps:
-        patches.append(_of_mpi_job(graph, settings, changed))
+        patches.append(_of_mpi_job(graph, none, some))
     return [patch for patch in patches if patch is not None]
+
+
+def _gpus(settings: KubernetesConfig, wanted: Mapping[str, int]) -> KubernetesConfig:
+    more = {
+        step: settings.resources.get(step, Resources()).model_copy(update={"gpus": number})
+        for step, number in wanted.items()
+    }
+    return settings.model_copy(update={"resources": {**settings.resources, **more}})
 
 
 def _of_job(graph: Graph, step: str, before: KubernetesConfig, after: KubernetesConfig) -> Patch | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.cluster.config import KubernetesConfig, TrainingConfig
+from components.cluster.config import KubernetesConfig, Resources, TrainingConfig
 from pipelines.cli import invoke
 from pipelines.config import read_config
 from pipelines.graph import GRAPH, Graph, Step
@@ -83,6 +83,25 @@ def test_resources_that_were_set_are_kept() -> None:
     (job,) = step_objects(GRAPH, GRAPH["train"], settings)
     requests = job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
     assert (requests["cpu"], requests["memory"]) == ("4", "16Gi")
+
+
+def test_gpus_that_were_set_are_kept_and_their_nodes_tolerated() -> None:
+    own = {"key": "team", "operator": "Exists"}
+    settings = KubernetesConfig(
+        resources={"train": Resources(gpus=2)}, tolerations=(own,), training=TrainingConfig(pods=2)
+    )
+    files = generated(GRAPH, settings)
+    spec = yaml.safe_load(files["gpu/train.yaml"])["spec"]["template"]["spec"]
+    assert [each["key"] for each in spec["tolerations"]] == ["team", "nvidia.com/gpu"]
+    assert spec["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": 2}
+    # A component without anything in it is an error of kustomize's.
+    assert "patches:" in files["gpu-evaluate-compress/kustomization.yaml"]
+
+
+def test_a_training_of_one_pod_has_no_service_to_take_away() -> None:
+    files = generated(GRAPH, KubernetesConfig())
+    assert "kind: Service" not in files["base/train.yaml"] + files["mpijob/kustomization.yaml"]
+    assert "kind: Service" in generated(GRAPH, TWO_PODS)["mpijob/kustomization.yaml"]
 
 
 def test_names_follow_settings_image_and_patches_but_no_secret(tree: Path) -> None:
