@@ -14,7 +14,6 @@ STORAGE_PORT = 9000
 API_PORTS = (443, 6443)
 NODE_DNS = "169.254.20.10/32"  # NodeLocal DNSCache, where a cluster has it
 EKS_IDENTITY = "169.254.170.23/32"
-GKE_IDENTITY = ("169.254.169.252/32", "169.254.169.254/32")
 LINK_LOCAL = "169.254.0.0/16"
 """Where clouds serve a node's own credentials: no pod of ours may ask there, unless its identity comes from there."""
 EVERYBODY_ELSE: Object = {"ipBlock": {"cidr": "0.0.0.0/0", "except": [LINK_LOCAL]}}
@@ -113,9 +112,12 @@ def store_inside() -> list[Object]:
 
 
 def pod_identity() -> Object:
-    """Steps fetch their credentials from the cloud's agent on their node (EKS Pod Identity, GKE workload identity)."""
-    agents: list[Object] = [{"ipBlock": {"cidr": cidr}} for cidr in (EKS_IDENTITY, *GKE_IDENTITY)]
-    return policy("conveyor-pod-identity", clients(), egress=[{"to": agents, "ports": tcp(80, 988)}])
+    """Steps fetch their credentials from the agent of EKS Pod Identity on their node.
+
+    The only one with credentials for S3. The address of a node's own credentials, 169.254.169.254, stays closed.
+    """
+    agent: Object = {"ipBlock": {"cidr": EKS_IDENTITY}}
+    return policy("conveyor-pod-identity", clients(), egress=[{"to": [agent], "ports": tcp(80)}])
 
 
 def launcher_to_api() -> Object:

@@ -129,8 +129,8 @@ def test_every_pod_is_closed_but_for_dns(overlay: str) -> None:
         assert not allows(rules, FOREIGN, pod, 9000), name
         assert not allows(rules, pod, STRANGER, 8080), name
         assert not allows(rules, pod, METADATA, 443), name
-        if "pod-identity" not in overlay:
-            assert not allows(rules, pod, METADATA, 80), name
+        assert not allows(rules, pod, METADATA, 80), name
+        assert allows(rules, pod, EKS_AGENT, 80) is ("pod-identity" in overlay), name
 
 
 @pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name != "local" and "retrain" not in name])
@@ -161,8 +161,5 @@ def test_training_pods_reach_each_other_on_any_port(overlay: str) -> None:
         assert not allows(rules, found["ingest"], found["train"], port)
 
 
-def test_the_launcher_reaches_the_api_server_and_the_identity_its_agent() -> None:
+def test_the_launcher_reaches_the_api_server() -> None:
     assert allows(policies("retrain"), pods("retrain")["launcher"], API, 6443)
-    for overlay in ("s3-pod-identity", "retrain-pod-identity"):
-        for pod in pods(overlay).values():
-            assert allows(policies(overlay), pod, EKS_AGENT, 80)
