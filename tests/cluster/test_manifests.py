@@ -135,6 +135,27 @@ def test_changed_settings_over_finished_jobs_and_then_deleted_and_applied_again(
         assert new.job != old.job
 
 
+def test_the_schedule_finds_nothing_new_in_what_was_just_run(overlay: Overlay) -> None:
+    schedule = overlay.schedule({**SETTINGS, "kubernetes": {"training": {"pods": 2}}})
+    assert "cronjob.batch/conveyor-retrain created" in schedule.apply()
+    world = overlay.world
+    steps = {job["metadata"]["uid"] for job in world.get("jobs", "conveyor/step")}
+    world.kubectl("create", "job", "--from=cronjob/conveyor-retrain", "retrain-now")
+    path = '{.status.conditions[?(@.status=="True")].type}'
+
+    def ended() -> bool:
+        found = world.kubectl("get", "job", "retrain-now", "-o", f"jsonpath={path}").split()
+        return "Complete" in found or "Failed" in found
+
+    wait_until("the tick's end", ended, timeout_s=120)
+    log = world.kubectl("logs", "job/retrain-now")
+    (told,) = [json.loads(line) for line in log.splitlines() if line.startswith('{"run"')]
+    assert (told["state"], list(told["steps"])) == ("unchanged", ["ingest"]), log[-4000:]
+    assert told["steps"]["ingest"]["state"] == "reused"
+    now = {job["metadata"]["uid"] for job in world.get("jobs", "conveyor/step")}
+    assert now <= steps, "it made a Job for a step though nothing was new"
+
+
 def waiting(overlay: Overlay) -> list[str]:
     """Names of the init containers that run now: what `kubectl get pods` shows as Init:0/1."""
     statuses = [

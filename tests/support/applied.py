@@ -39,6 +39,15 @@ class Overlay:
         content["images"] = [{"name": "conveyor", "newName": name, "newTag": tag}]
         file.write_text(yaml.safe_dump(content, sort_keys=False))
 
+    def schedule(self, settings: Mapping[str, Any]) -> "Overlay":
+        """The overlay `retrain` in the same namespace, with the storage that is there (docs/kubernetes.md)."""
+        made = Overlay(self.folder.parent / "retrain", self.world)
+        (made.folder / "config.yaml").write_text(yaml.safe_dump(dict(settings)))
+        file = made.folder / "kustomization.yaml"
+        file.write_text(file.read_text().replace("ports/0/port, value: 443", "ports/0/port, value: 9000"))
+        made.use_image(IMAGE)
+        return made
+
     def apply(self) -> str:
         """What kubectl said; a warning of the admission fails the test."""
         return self._kubectl("apply")
