@@ -99,14 +99,19 @@ def _finish(run: Run, store: Store, reporter: Reporter) -> None:
         reporter.warning("the report could not be written", error=str(explain(error)))
 
 
-def store_result(run: Run, store: Store) -> None:
-    """Write what the run came to, for `conveyor runs`. Never raises: a failure becomes the run's, if it has none."""
+def store_result(run: Run, store: Store, *, job: str | None = None) -> None:
+    """Write what the run came to, for `conveyor runs`. Never raises: a failure becomes the run's, if it has none.
+
+    `job` is who ran it (Kubeflow's name of the run), so that a later run of the same name does not take it for its own.
+    """
     document: dict[str, Json] = {
         "version": 1,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "overhead_seconds": round(run.overhead_seconds(), 3),
         "result": run.to_json(),
     }
+    if job is not None:
+        document["job"] = job
     try:
         store.put(f"runs/{run.run_id}/result.json", canonical_json(document))
     except Exception as error:  # noqa: BLE001 - the run's own error, if any, is the one to show

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from components.common.errors import InputError
+from pipelines.commands.kubeflow_options import doubts
 from pipelines.commands.options import Session, config_options
 from pipelines.config import read_config
 
@@ -41,7 +42,7 @@ def compile_(
     namespace: str | None,
     **shortcuts: str | int | None,
 ) -> None:
-    """Write the pipeline in Kubeflow's format (IR YAML), ready to upload to a Kubeflow Pipelines server.
+    """Write the pipeline in Kubeflow's format (IR YAML), ready to upload to a Kubeflow Pipelines server (2.16 or newer).
 
     What a config file and the other options set becomes what the form is filled in with; its section `kubernetes` (image,
     resources, node selector, tolerations…) becomes part of the pipeline.
@@ -51,20 +52,19 @@ def compile_(
     config = read_config(session.graph, file, settings, shortcuts)
     from pipelines.kubeflow.files import write_manifest, write_yaml
     from pipelines.kubeflow.form import form_values
-    from pipelines.kubeflow.task import not_settable
 
-    for name in not_settable(config.kubernetes):
-        click.echo(f"warning: Kubeflow cannot set kubernetes.{name} on a step's pod; left out", err=True)
+    kubernetes = config.kubernetes if image is None else config.kubernetes.model_copy(update={"image": image})
+    for doubt in doubts(kubernetes):
+        click.echo(f"warning: {doubt}", err=True)
     defaults = form_values(config)
     if kind == "manifest":
         write_manifest(
             session.graph,
             output,
-            image=image,
-            kubernetes=config.kubernetes,
+            kubernetes=kubernetes,
             defaults=defaults,
             namespace=namespace,
         )
     else:
-        write_yaml(session.graph, output, image=image, kubernetes=config.kubernetes, defaults=defaults)
+        write_yaml(session.graph, output, kubernetes=kubernetes, defaults=defaults)
     click.echo(str(output))

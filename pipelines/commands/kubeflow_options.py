@@ -93,6 +93,10 @@ def wanted(
     from pipelines.kubeflow.form import check_values, form_values, parse_parameters
 
     given = parse_parameters(parameters)
+    # The size of the train task's pod depends on it, so it has to be known before the upload.
+    pods = given.pop("training_pods", None)
+    if pods:
+        settings = (*settings, f"kubernetes.training.pods={pods}")
     config = read_config(session.graph, file, settings, shortcuts)
     values = form_values(config) | given
     check_values(values)
@@ -100,6 +104,22 @@ def wanted(
     if image is not None:
         kubernetes = kubernetes.model_copy(update={"image": image})
     return Wanted(values, kubernetes)
+
+
+def doubts(kubernetes: KubernetesConfig) -> list[str]:
+    """What may go wrong with these settings in Kubeflow, for warnings."""
+    from pipelines.kubeflow.task import not_settable
+
+    found = [
+        f"Kubeflow cannot set kubernetes.{name} on a step's pod; left out"
+        for name in not_settable(kubernetes)
+    ]
+    if kubernetes.image == KubernetesConfig().image:
+        found.append(
+            f"the image is {kubernetes.image}, which pods find only where it was loaded onto every node; "
+            "--image names one in a registry"
+        )
+    return found
 
 
 def connect(

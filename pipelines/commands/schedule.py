@@ -8,7 +8,7 @@ import click
 
 from components.common.errors import InputError
 from components.common.progress import make_reporter
-from pipelines.commands.kubeflow_options import connect, pipeline_options, server_options, wanted
+from pipelines.commands.kubeflow_options import connect, doubts, pipeline_options, server_options, wanted
 from pipelines.commands.options import Session
 
 MAX_NAME = 128
@@ -51,7 +51,7 @@ def create(
     quiet: bool,
     **shortcuts: Any,
 ) -> None:
-    """Create the schedule NAME, or replace the one of that name (which stays paused, if it was).
+    """Create the schedule NAME, or replace ours of that name (which stays paused, if it was).
 
     One run at a time; what was missed while it was paused or the server was down is not made up for.
     """
@@ -69,12 +69,11 @@ def create(
         )
     server = connect(host, namespace, token_file, ca_file)
     from pipelines.kubeflow import schedules
-    from pipelines.kubeflow.task import not_settable
     from pipelines.kubeflow.upload import experiment_id, upload
 
     reporter = make_reporter(quiet=quiet)
-    for setting in not_settable(what.kubernetes):
-        reporter.warning(f"Kubeflow cannot set kubernetes.{setting} on a step's pod; left out")
+    for doubt in doubts(what.kubernetes):
+        reporter.warning(doubt)
     version = upload(server, session.graph, what.kubernetes, pipeline)
     replaced = schedules.create(
         server,
@@ -95,7 +94,7 @@ def create(
 def list_(
     host: str | None, namespace: str | None, token_file: Path | None, ca_file: Path | None, as_json: bool
 ) -> None:
-    """List the recurring runs of the server."""
+    """List the recurring runs that are ours: made by this command, or of Conveyor's pipeline."""
     server = connect(host, namespace, token_file, ca_file)
     from pipelines.kubeflow.schedules import schedules
 
@@ -153,7 +152,7 @@ def resume(
 def remove(
     name: str, host: str | None, namespace: str | None, token_file: Path | None, ca_file: Path | None
 ) -> None:
-    """Remove NAME. Its runs, and what they left, stay."""
+    """Remove NAME. Its runs, and what they left, stay (a server before 2.16 ends a run that is under way)."""
     server = connect(host, namespace, token_file, ca_file)
     from pipelines.kubeflow import schedules
 

@@ -1,15 +1,17 @@
 """`conveyor submit`: the pipeline on a Kubeflow server, followed to its end."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from components.cluster.config import KubernetesConfig
 from components.common.failures import InterruptedByUser, report_failure
 from components.common.progress import make_reporter
-from pipelines.commands.kubeflow_options import connect, pipeline_options, server_options, wanted
+from pipelines.commands.kubeflow_options import connect, doubts, pipeline_options, server_options, wanted
 from pipelines.commands.options import Session
 from pipelines.runner import new_run_id
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @pipeline_options
-@click.option("--run", "run_id", metavar="ID", help="Name of the run [date, time and four digits].")
+@click.option("--run", "run_id", metavar="ID", help="Name of the run in the store [Kubeflow's own].")
 @click.option(
     "--follow/--detach",
     "following",
@@ -62,12 +64,13 @@ def submit(
     quiet: bool,
     **shortcuts: Any,
 ) -> None:
-    """Upload the pipeline to a Kubeflow Pipelines server (once), start a run and follow it.
+    """Upload the pipeline to a Kubeflow Pipelines server (2.16 or newer; once), start a run and follow it.
 
     Ends with the run's exit status: 0 done, 2 wrong settings, 3 a step failed, 4 a gate refused. Ctrl-C leaves the run
     going.
     """
     reporter = make_reporter(quiet=quiet)
+    patience_s = KubernetesConfig().start_timeout_s
     if attach is not None:
         server = connect(host, namespace, token_file, ca_file)
         from pipelines.kubeflow.runs import find
@@ -75,15 +78,15 @@ def submit(
         run = find(server, attach)
     else:
         what = wanted(session, file, settings, parameters, image, shortcuts)
-        what.values["run"] = run_id or what.values.get("run") or new_run_id()
+        if run_id:
+            what.values["run"] = run_id
         _check_run(what.values)
         server = connect(host, namespace, token_file, ca_file)
         from pipelines.kubeflow.runs import start
-        from pipelines.kubeflow.task import not_settable
         from pipelines.kubeflow.upload import experiment_id, upload
 
-        for name in not_settable(what.kubernetes):
-            reporter.warning(f"Kubeflow cannot set kubernetes.{name} on a step's pod; left out")
+        for doubt in doubts(what.kubernetes):
+            reporter.warning(doubt)
         version = upload(server, session.graph, what.kubernetes, pipeline)
         reporter.info(f"{'uploaded' if version.is_new else 'using'} version {version.name} of {pipeline}")
         run = start(
@@ -91,11 +94,15 @@ def submit(
             version,
             what.values,
             experiment_id=experiment_id(server, experiment),
-            title=f"{pipeline} {what.values['run']}",
+            # Without a name of ours the run is called by Kubeflow's, so that a clone of it does not write over it.
+            title=f"{pipeline} {what.values.get('run') or new_run_id()}",
             service_account=service_account,
         )
+        patience_s = what.kubernetes.start_timeout_s
+    if page := server.page_of(run.kubeflow_id):
+        reporter.info(f"Kubeflow shows it at {page}")
     if following:
-        _follow(server, run, session, poll_s, as_json=as_json, quiet=quiet)
+        _follow(server, run, session, poll_s, patience_s, as_json=as_json, quiet=quiet)
         return
     if as_json:
         click.echo(json.dumps({"run": run.run_id, "kubeflow_run": run.kubeflow_id, "store": run.store_url}))
@@ -110,7 +117,14 @@ def _check_run(values: dict[str, str | int]) -> None:
 
 
 def _follow(
-    server: "Server", run: "RemoteRun", session: Session, poll_s: float, *, as_json: bool, quiet: bool
+    server: "Server",
+    run: "RemoteRun",
+    session: Session,
+    poll_s: float,
+    patience_s: float,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """To the end, and out with the run's status."""
     from pipelines.kubeflow.outcome import outcome_of
@@ -119,7 +133,15 @@ def _follow(
     reporter = make_reporter(quiet=quiet)
     try:
         reporter.info(f"following run {run.run_id}", kubeflow=run.kubeflow_id, server=server.host)
-        end = follow(server, run, session.graph.names(), reporter, poll_s=poll_s)
+        end = follow(
+            server,
+            run,
+            session.graph.names(),
+            reporter,
+            again=_again(server, run),
+            poll_s=poll_s,
+            patience_s=patience_s,
+        )
     except KeyboardInterrupt:
         raise InterruptedByUser(
             f"no longer following run {run.run_id}, which goes on in Kubeflow",
@@ -138,7 +160,5 @@ def _follow(
 
 
 def _again(server: "Server", run: "RemoteRun") -> str:
-    parts = ["conveyor submit", "--attach", run.kubeflow_id, "--host", server.host]
-    if server.namespace:
-        parts += ["--namespace", server.namespace]
-    return " ".join(parts)
+    # Only what was given: where the server was found through the kubeconfig, it will be again.
+    return shlex.join(["conveyor", "submit", "--attach", run.kubeflow_id, *server.address.options()])

@@ -53,7 +53,7 @@ def end_run(
             # Of all steps together: kfp.local cannot tell a task when its run began.
             found.seconds = found.failed_seconds + sum(o.seconds for o in found.outcomes.values())
             _report(found, opened, page)
-            store_result(found, opened)
+            store_result(found, opened, job=job)
             notify_end(settings.notify, found, opened, make_reporter())
             for name, value in shown(found).items():
                 metrics.log_metric(name, value)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.common.errors import ConveyorError, InputError, StepError
-from components.common.failures import explain
+from components.common.failures import error_fields, explain
 from components.common.kubeflow import good_part
 from components.common.progress import Reporter
 from components.common.sections import known_steps
@@ -32,11 +32,11 @@ class RemoteOutcome:
 
     def to_json(self, run: RemoteRun) -> dict[str, Any]:
         """The contract of `run --json`, as far as it is known, with Kubeflow's name and state of the run."""
-        known = dict(self.result) or {
-            "run": run.run_id,
-            "store": run.store_url,
-            "state": "succeeded" if self.error is None else "failed",
-        }
+        known = {"run": run.run_id, "store": run.store_url, **self.result}
+        # What Kubeflow says counts: the steps may all have ended well, and the report not.
+        known["state"] = "succeeded" if self.error is None else "failed"
+        if self.error is not None:
+            known.setdefault("error", {"step": None, **error_fields(self.error)})
         return {**known, "kubeflow_run": run.kubeflow_id, "kubeflow_state": self.state}
 
     def summary(self, run: RemoteRun) -> str:
@@ -68,15 +68,16 @@ def outcome_of(run: RemoteRun, end: End, reporter: Reporter) -> RemoteOutcome:
         refused = bool(result.get("model")) and not (result["promoted"] or result.get("awaiting_approval"))
         return RemoteOutcome(end.state, REFUSED if refused else 0, None, result)
     told = result.get("error")
-    if told and result.get("state") == "failed":
-        kind = InputError if told.get("exit_code") == InputError.exit_code else StepError
-        step = f"{told['step']}: " if told.get("step") else ""
-        texts = {name: told[name] for name in ("where", "expected", "found", "todo") if told.get(name)}
-        error: ConveyorError = kind(f"{step}{told['what']}", **texts)
-    elif end.state == "CANCELED":
+    error: ConveyorError
+    if end.state == "CANCELED":
         error = StepError(
             "the run was cancelled in Kubeflow", todo="submit it again: it goes on where it stopped"
         )
+    elif told and result.get("state") == "failed":
+        kind = InputError if told.get("exit_code") == InputError.exit_code else StepError
+        step = f"{told['step']}: " if told.get("step") else ""
+        texts = {name: told[name] for name in ("where", "expected", "found", "todo") if told.get(name)}
+        error = kind(f"{step}{told['what']}", **texts)
     else:
         failed = ", ".join(end.failed_steps)
         error = StepError(
@@ -105,6 +106,13 @@ def _result(run: RemoteRun, reporter: Reporter) -> dict[str, Any]:
         return {}
     if document is None:
         reporter.warning("the run has left no result in the store", store=run.store_url, run=run.run_id)
+        return {}
+    if document.get("job") != run.kubeflow_id:
+        reporter.warning(
+            "the result in the store is of another run of this name",
+            run=run.run_id,
+            todo="give each run a name of its own, or none",
+        )
         return {}
     found: dict[str, Any] = document.get("result", {})
     return found

@@ -7,17 +7,21 @@ from typing import Any
 
 import kfp_server_api
 
-from components.common.errors import StepError
+from components.common.errors import ConveyorError
+from components.common.failures import explain
 from components.common.kubeflow import as_run_id
 from components.common.progress import Reporter
 from pipelines.kubeflow.form import Value
-from pipelines.kubeflow.server import Server, UnreachableError
+from pipelines.kubeflow.server import LoginError, MissingError, Server, UnreachableError
 from pipelines.kubeflow.task import REPORT
 from pipelines.kubeflow.upload import Version
+from pipelines.kubeflow.waiting import Waits, waiting_pods
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 GIVE_UP_S = 600.0
 """Seconds without an answer after which following ends; the run itself goes on."""
+LOGINS = 5
+"""How often in a row the server may not know us before following ends."""
 WORDS = {"SUCCEEDED": "done", "FAILED": "failed", "CANCELED": "cancelled", "SKIPPED": "skipped"}
 
 
@@ -83,48 +87,105 @@ def follow(
     steps: Sequence[str],
     reporter: Reporter,
     *,
+    again: str,
     poll_s: float,
+    patience_s: float = 300.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> End:
-    """Tell every change of a step's state until the run has ended.
+    """Tell every change of a step's state until the run has ended, and of a pod that waits longer than `patience_s`.
 
-    A server that does not answer for a while is asked again; after ten minutes `StepError` says that the run goes on.
+    `again` is the command that follows the run again. A server that does not answer or fails is asked again for ten
+    minutes, one that does not know us a few times, since a token may be renewed. Whatever ends the following before the
+    run says that the run goes on, unless it was deleted.
     """
-    shown: dict[str, str] = {}
-    begun: dict[str, float] = {}
-    silent_since: float | None = None
+    patience, progress = _Patience(clock), _Progress((*steps, REPORT), reporter)
+    waits = Waits(patience_s, clock)
     while True:
         try:
             with server.calling() as client:
                 detail = client.get_run(run.kubeflow_id)
-        except UnreachableError as error:
-            silent_since = silent_since or clock()
-            if clock() - silent_since > GIVE_UP_S:
-                raise StepError(
-                    "the Kubeflow server has not answered for ten minutes; the run goes on",
-                    where=error.where,
-                    found=error.found,
-                    todo=f"conveyor submit --attach {run.kubeflow_id}   follows it again",
-                ) from None
+        except (UnreachableError, LoginError) as error:
+            if patience.is_over(error):
+                raise goes_on(error, again) from None
             reporter.warning(f"{error.what}; asking again", found=error.found)
             time.sleep(poll_s)
             continue
-        silent_since = None
-        states = step_states(detail, (*steps, REPORT))
-        for number, name in enumerate((*steps, REPORT), start=1):
-            state = states.get(name)
-            if state is None or state == shown.get(name):
-                continue
-            shown[name] = state
-            begun.setdefault(name, clock())
-            if state == "RUNNING":
-                reporter.info(f"[{number}/{len(steps) + 1}] {name}")
-            elif state in WORDS:
-                reporter.info(f"[{number}/{len(steps) + 1}] {name} {WORDS[state]}")
+        except MissingError:
+            raise
+        except Exception as error:
+            # kfp's client fails in many ways over an answer that it does not know.
+            raise goes_on(explain(error), again) from error
+        patience.is_answered()
+        progress.tell(step_states(detail, (*steps, REPORT)))
+        for waiting in waits.too_long(waiting_pods(detail, (*steps, REPORT))):
+            reporter.warning(
+                f"{waiting.step} waits for its pod, which has not started for {patience_s:.0f} s",
+                pod=waiting.pod,
+                todo=f"kubectl describe pod {waiting.pod} says why: no node with room? no such image or Secret?",
+            )
         if detail.state in ENDED:
-            failed = tuple(name for name in (*steps, REPORT) if states.get(name) == "FAILED")
-            return End(detail.state, failed, detail.error.message if detail.error else None)
+            return _end_of(detail, (*steps, REPORT))
         time.sleep(poll_s)
+
+
+def goes_on(error: ConveyorError, again: str) -> ConveyorError:
+    """The same error, and that the run itself goes on."""
+    todo = f"{again}   follows it again"
+    return type(error)(
+        f"{error.what}; the run goes on",
+        where=error.where,
+        expected=error.expected,
+        found=error.found,
+        todo=f"{error.todo}; {todo}" if error.todo else todo,
+    )
+
+
+class _Patience:
+    """How long answers that are none are borne."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.is_answered()
+
+    def is_answered(self) -> None:
+        self.since: float | None = None
+        self.refusals = 0
+
+    def is_over(self, error: ConveyorError) -> bool:
+        if isinstance(error, LoginError):
+            self.refusals += 1
+            return self.refusals > LOGINS
+        self.since = self.since if self.since is not None else self.clock()
+        return self.clock() - self.since > GIVE_UP_S
+
+
+class _Progress:
+    """Tells each change once."""
+
+    def __init__(self, names: Sequence[str], reporter: Reporter) -> None:
+        self.names = names
+        self.reporter = reporter
+        self.shown: dict[str, str] = {}
+
+    def tell(self, states: Mapping[str, str]) -> None:
+        for number, name in enumerate(self.names, start=1):
+            state = states.get(name)
+            if state is None or state == self.shown.get(name):
+                continue
+            self.shown[name] = state
+            if state == "RUNNING":
+                self.reporter.info(f"[{number}/{len(self.names)}] {name}")
+            elif state in WORDS:
+                self.reporter.info(f"[{number}/{len(self.names)}] {name} {WORDS[state]}")
+
+
+def _end_of(run: kfp_server_api.V2beta1Run, names: Sequence[str]) -> End:
+    states = step_states(run, names)
+    failed = tuple(name for name in names if states.get(name) == "FAILED")
+    # The server has a word for a run that was terminated and never uses it: such a run has failed, after CANCELING.
+    was = {status.state for status in run.state_history or ()}
+    state = "CANCELED" if run.state == "FAILED" and "CANCELING" in was else str(run.state)
+    return End(state, failed, run.error.message if run.error else None)
 
 
 def step_states(run: kfp_server_api.V2beta1Run, names: Sequence[str]) -> dict[str, str]:

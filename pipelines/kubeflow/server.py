@@ -14,6 +14,7 @@ from typing import Any
 import kfp_server_api
 import urllib3
 from kfp import Client
+from kfp.client.token_credentials_base import TokenCredentialsBase
 
 from components.common.errors import ConveyorError, InputError, StepError
 
@@ -39,13 +40,53 @@ class Address:
     ca_file: Path | None = None
     """Certificates that the server's is checked with."""
 
+    def options(self) -> list[str]:
+        """What was given on the command line, to give it again."""
+        given = (
+            ("--host", self.host),
+            ("--namespace", self.namespace),
+            ("--token-file", self.token_file),
+            ("--ca-file", self.ca_file),
+        )
+        return [text for name, value in given if value is not None for text in (name, str(value))]
+
 
 class UnreachableError(StepError):
-    """The server did not answer, or said that it cannot just now: trying again may help."""
+    """The server did not answer, or failed: trying again may help."""
+
+
+class LoginError(InputError):
+    """The server does not know who is asking, or does not let them: a token may have run out, or be renewed soon."""
+
+
+class MissingError(InputError):
+    """There is no such thing, or no longer."""
+
+
+class TakenError(InputError):
+    """What was to be made is there already."""
+
+
+class _Token(TokenCredentialsBase):  # type: ignore[misc]
+    """The bearer token, read anew for every request: in a pod it is renewed every hour.
+
+    Given to kfp this way, it keeps looking for the server where no host is named (a token given as text ends the search
+    at http://localhost).
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+
+    def refresh_api_key_hook(self, config: Any) -> None:
+        config.api_key["authorization"] = read_token(self.file)
 
 
 class _Client(Client):  # type: ignore[misc]
     """Without kfp's five loud tries of five seconds for the first answer, and never waiting for ever."""
+
+    def _get_config_with_default_credentials(self, config: Any) -> Any:
+        # In a pod kfp would put its account's token in place of the one that was given.
+        return config if config.refresh_api_key_hook else super()._get_config_with_default_credentials(config)
 
     def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
         rest = self._healthz_api.api_client.rest_client
@@ -65,7 +106,7 @@ class _Bounded:
             options["_request_timeout"] = TIMEOUT_S
         answer = self.request(method, url, **options)
         if "text/html" in (answer.getheader("Content-Type") or ""):
-            raise InputError(
+            raise LoginError(
                 "a web page answered instead of the API: somebody has to log in first",
                 where=url.partition("?")[0],
                 todo=f"give a token (--token-file, or {TOKEN} in the environment) or the session's cookie "
@@ -78,6 +119,7 @@ class Server:
     """A reachable server. Every call raises `InputError` where the server refuses, `UnreachableError` where it fails."""
 
     def __init__(self, address: Address) -> None:
+        self.address = address
         self.namespace = address.namespace
         options = _client_options(address)
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # each of its tries is a warning on stderr
@@ -93,6 +135,11 @@ class Server:
                 expected="--namespace NAME",
                 todo="give --namespace with the namespace of your profile",
             )
+
+    def page_of(self, run_id: str) -> str | None:
+        """Where a run is shown, as far as that can be known: the server and its interface are one address usually."""
+        shown: str | None = self._client._uihost
+        return f"{shown.rstrip('/')}/#/runs/details/{run_id}" if shown else None
 
     @contextlib.contextmanager
     def calling(self) -> Iterator[Any]:
@@ -117,25 +164,25 @@ def refusal(error: Any, host: str) -> ConveyorError:
     """What the server's status means for a person."""
     said = _message(error)
     if error.status == 401:
-        return InputError(
+        return LoginError(
             "the Kubeflow server does not know who is asking",
             where=host,
             found=said,
             todo=f"give a token: --token-file FILE, or {TOKEN} in the environment",
         )
     if error.status == 403:
-        return InputError(
+        return LoginError(
             "the Kubeflow server does not allow this",
             where=host,
             found=said,
             todo="check --namespace, and that you may edit there",
         )
     if error.status == 404:
-        return InputError(
+        return MissingError(
             "the Kubeflow server does not have this", where=host, found=said, todo="check --host"
         )
     if error.status == 409:
-        return InputError("this name is taken on the Kubeflow server", where=host, found=said)
+        return TakenError("this name is taken on the Kubeflow server", where=host, found=said)
     if error.status in {429, 502, 503, 504}:
         return UnreachableError(
             "the Kubeflow server cannot answer just now", where=host, found=said, todo="try again"
@@ -148,7 +195,9 @@ def refusal(error: Any, host: str) -> ConveyorError:
             todo="give the certificate of its authority with --ca-file",
         )
     if error.status >= 500:
-        return StepError("the Kubeflow server failed", where=host, found=said, todo="its log says more")
+        return UnreachableError(
+            "the Kubeflow server failed", where=host, found=said, todo="its log says more"
+        )
     return InputError("the Kubeflow server refuses this", where=host, found=said)
 
 
@@ -196,9 +245,8 @@ def _client_options(address: Address) -> dict[str, Any]:
     # kfp takes the namespace of its own service and of the user in one argument; with a host it is the user's.
     if address.namespace is not None and host is not None:
         options["namespace"] = address.namespace
-    token = _token(address.token_file)
-    if token:
-        options["existing_token"] = token
+    if read_token(address.token_file) is not None:
+        options["credentials"] = _Token(address.token_file)
     if os.environ.get(COOKIE):
         options["cookies"] = os.environ[COOKIE]
     if address.ca_file is not None:
@@ -208,7 +256,7 @@ def _client_options(address: Address) -> dict[str, Any]:
     return options
 
 
-def _token(file: Path | None) -> str | None:
+def read_token(file: Path | None) -> str | None:
     """From the file that is named, else from the environment; never from the command line, which others can read."""
     named = file or (Path(os.environ[TOKEN_FILE]) if os.environ.get(TOKEN_FILE) else None)
     if file is None and os.environ.get(TOKEN):

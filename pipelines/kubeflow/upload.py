@@ -2,14 +2,16 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.cluster.config import KubernetesConfig
 from components.common.errors import InputError
 from pipelines.graph import Graph
 from pipelines.kubeflow.files import version_name, write_yaml
-from pipelines.kubeflow.server import Server
+from pipelines.kubeflow.server import Server, TakenError
 
 MAX_NAME = 128
 
@@ -36,28 +38,58 @@ def upload(server: Server, graph: Graph, kubernetes: KubernetesConfig, name: str
         path = Path(folder, "conveyor.yaml")
         write_yaml(graph, path, kubernetes=kubernetes)
         version = version_name(path.read_bytes())
-        with server.calling() as client:
-            pipeline_id = _pipeline_id(server, name)
-            if pipeline_id is None:
-                pipeline_id = client.upload_pipeline(
-                    str(path), pipeline_name=name, namespace=server.namespace
-                ).pipeline_id
-                # The first version is named as its pipeline: ours, with a name of its own, stands beside it.
-            found = _version_id(server, pipeline_id, version)
-            if found is not None:
-                return Version(pipeline_id, found, version, is_new=False)
-            made = client.upload_pipeline_version(str(path), version, pipeline_id=pipeline_id)
-            return Version(pipeline_id, made.pipeline_version_id, version, is_new=True)
+        found = pipeline_id(server, name)
+        if found is None:
+            # The first version is named as its pipeline: ours, with a name of its own, stands beside it.
+            found = _make(
+                server,
+                lambda client: (
+                    client.upload_pipeline(
+                        str(path), pipeline_name=name, namespace=server.namespace
+                    ).pipeline_id
+                ),
+                lambda: pipeline_id(server, name),
+            )
+        known = _version_id(server, found, version)
+        if known is not None:
+            return Version(found, known, version, is_new=False)
+        made = _make(
+            server,
+            lambda client: (
+                client.upload_pipeline_version(str(path), version, pipeline_id=found).pipeline_version_id
+            ),
+            lambda: _version_id(server, found, version),
+        )
+        return Version(found, made, version, is_new=True)
 
 
 def experiment_id(server: Server, name: str) -> str:
     """Of the experiment called `name`, made if there is none."""
-    with server.calling() as client:
-        made: str = client.create_experiment(name, namespace=server.namespace).experiment_id
-        return made
+
+    def make(client: Any) -> str:
+        return str(client.create_experiment(name, namespace=server.namespace).experiment_id)
+
+    def again() -> str:
+        with server.calling() as client:
+            return make(client)  # it looks first
+
+    return _make(server, make, again)
 
 
-def _pipeline_id(server: Server, name: str) -> str | None:
+def _make(server: Server, make: Callable[[Any], str], find: Callable[[], str | None]) -> str:
+    """The id of what `make` makes; of what `find` finds where another submission was faster by a moment."""
+    try:
+        with server.calling() as client:
+            return str(make(client))
+    except TakenError:
+        found = find()
+        if found is None:
+            raise
+        return found
+
+
+def pipeline_id(server: Server, name: str) -> str | None:
+    """Of the pipeline called `name`; None where there is none."""
     with server.calling() as client:
         answer = client.list_pipelines(page_size=100, filter=named(name), namespace=server.namespace)
     for pipeline in answer.pipelines or ():

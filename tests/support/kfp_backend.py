@@ -1,13 +1,13 @@
 """What a Kubeflow Pipelines server remembers and refuses (API v2beta1), for `kfp_server.py`.
 
-The backend itself cannot be had on a test machine, so this follows what its interface publishes (the swagger files and
-the checks of its API server, release 2.17): the same fields, the same refusals with the same codes, and no more.
+The backend itself cannot be had on a test machine, so this follows what is published of it (the swagger files, and the
+source of its API server, release 2.17): the fields, states and nodes of a run that our client reads, and the refusals
+that it can meet, with the same codes. What it does not model, no test relies on.
 """
 
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from support.kfp_checks import (
     EXISTS,
@@ -23,6 +23,9 @@ from support.kfp_checks import (
     tasks_in_order,
     visible,
 )
+from support.kfp_nodes import Nodes, now
+
+UNFINISHED = frozenset({"PENDING", "RUNNING", "CANCELING"})
 
 # Fields that a client may send; anything else is refused, as the server's JSON reader does.
 RUNTIME_CONFIG = {"parameters", "pipeline_root"}
@@ -49,6 +52,8 @@ class Backend:
     """The step of the next runs that fails."""
     stay_running: bool = False
     """Runs do not go on however often they are asked for."""
+    stuck_step: str | None = None
+    """The step whose pod never starts."""
     on_end: Callable[[Object], None] | None = None
     """Called once with a run that ends, as its last task would write what it came to."""
     experiments: dict[str, Object] = field(default_factory=dict)
@@ -136,47 +141,64 @@ class Backend:
             "parameters": parameters,
             "waiting": tasks_in_order(spec),
             "run_details": {"task_details": []},
+            "state_history": [],
         }
         self.runs[run["run_id"]] = run
+        self._set_state(run, "PENDING")
         return visible(run)
 
     def get_run(self, run_id: str) -> Object:
         """The run as it is now; each time it is asked for, it has gone on by half a task."""
         run = found(self.runs, run_id, "run")
-        if not self.stay_running and run["state"] in {"PENDING", "RUNNING"}:
+        if not self.stay_running and run["state"] in UNFINISHED:
             self._go_on(run)
         return visible(run)
 
     def terminate(self, run_id: str) -> Object:
+        """The server has a state CANCELED and never sets it: the run is CANCELING, and then it has FAILED."""
         run = found(self.runs, run_id, "run")
-        self._end(run, "CANCELED")
+        if run["state"] not in UNFINISHED:
+            raise RefusedError(INVALID, f"Failed to terminate a run {run_id}. Row not found")
+        self._set_state(run, "CANCELING")
         return {}
 
     def _go_on(self, run: Object) -> None:
-        details = run["run_details"]["task_details"]
-        run["state"] = "RUNNING"
-        working = next((task for task in details if task["state"] == "RUNNING"), None)
+        nodes = Nodes(run)
+        if run["state"] == "CANCELING":
+            # No task runs any more, not even the one that reports.
+            for node in nodes.of_state("RUNNING", "PENDING"):
+                node["state"] = "FAILED"
+            self._set_state(run, "FAILED")
+            return
+        self._set_state(run, "RUNNING")
+        working = run.get("working")
         if working is not None:
-            failed = working["display_name"] == self.fail_step
-            working["state"] = "FAILED" if failed else "SUCCEEDED"
-            working["end_time"] = now()
+            if working == self.stuck_step:
+                return
+            failed = working == self.fail_step
+            nodes.end(working, "FAILED" if failed else "SUCCEEDED")
+            run["working"] = None
             if failed:
-                working["error"] = {"code": 13, "message": "main: Error (exit code 1)"}
                 # Only the task that reports runs however the others end.
+                for name in run["waiting"][:-1]:
+                    nodes.omit(name)
                 run["waiting"] = run["waiting"][-1:]
         elif run["waiting"]:
-            name = run["waiting"].pop(0)
-            details.append({"run_id": run["run_id"], "task_id": str(uuid.uuid4()), "display_name": name})
-            details[-1] |= {"state": "RUNNING", "start_time": now()}
+            run["working"] = run["waiting"].pop(0)
+            nodes.begin(run["working"], "PENDING" if run["working"] == self.stuck_step else "RUNNING")
         else:
-            self._end(run, "FAILED" if any(t["state"] == "FAILED" for t in details) else "SUCCEEDED")
+            self._set_state(run, "FAILED" if nodes.of_state("FAILED") else "SUCCEEDED")
+            if self.on_end is not None:
+                self.on_end(run)
 
-    def _end(self, run: Object, state: str) -> None:
-        run["state"], run["finished_at"] = state, now()
-        if state == "FAILED":
-            run["error"] = {"code": 13, "message": "child 'conveyor-x' failed"}
-        if self.on_end is not None:
-            self.on_end(run)
+    def _set_state(self, run: Object, state: str) -> None:
+        # Of a run that failed the server sets no error: which node it was is all that it says.
+        history = run["state_history"]
+        if not history or history[-1]["state"] != state:
+            history.append({"update_time": now(), "state": state})
+        run["state"] = state
+        if state not in UNFINISHED:
+            run["finished_at"] = now()
 
     # --- recurring runs
     def create_recurring(self, body: Object) -> Object:
@@ -216,6 +238,28 @@ class Backend:
         recurring["status"] = "ENABLED" if enabled else "DISABLED"
         return {}
 
+    def tick(self, recurring_run_id: str) -> Object:
+        """It is time: a run of it is under way."""
+        recurring = found(self.recurring, recurring_run_id, "recurring run")
+        fields = ("experiment_id", "display_name", "pipeline_version_reference", "runtime_config")
+        run_id = self.create_run({name: recurring[name] for name in fields})["run_id"]
+        run = self.runs[run_id]
+        run["recurring_run_id"] = recurring_run_id
+        self._set_state(run, "RUNNING")
+        return run
+
+    def delete_recurring(self, recurring_run_id: str, propagation_policy: str) -> Object:
+        """Its object in the cluster owns those of its runs, which go with it unless they are orphaned."""
+        found(self.recurring, recurring_run_id, "recurring run")
+        if propagation_policy not in {"", "FOREGROUND", "BACKGROUND", "ORPHAN"}:
+            raise RefusedError(INVALID, f"invalid value for enum propagation_policy: {propagation_policy}")
+        del self.recurring[recurring_run_id]
+        if propagation_policy != "ORPHAN":
+            for run_id, run in list(self.runs.items()):
+                if run.get("recurring_run_id") == recurring_run_id and run["state"] in UNFINISHED:
+                    del self.runs[run_id]
+        return {}
+
     def _experiment(self, body: Object) -> str:
         wanted: str = body.get("experiment_id") or ""
         if wanted:
@@ -244,7 +288,3 @@ class Backend:
         parameters: Object = config.get("parameters") or {}
         check_parameters(spec, parameters)
         return spec, parameters
-
-
-def now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -178,5 +178,7 @@ def found(objects: dict[str, Object], key: str, kind: str) -> Object:
 
 def visible(run: Object) -> Object:
     return {
-        key: value for key, value in run.items() if key not in {"waiting", "parameters"} and value is not None
+        key: value
+        for key, value in run.items()
+        if key not in {"waiting", "parameters", "working"} and value is not None
     }

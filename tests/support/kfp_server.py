@@ -31,6 +31,8 @@ from support.kfp_checks import (
 
 STATUS = {INVALID: 400, NOT_FOUND: 404, EXISTS: 409, DENIED: 403, INTERNAL: 500, UNAUTHENTICATED: 401}
 ROOT = "/apis/v2beta1"
+PROXY = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy/"
+"""Below it the server is reached through a cluster's API server, which this one is as well as it needs to be."""
 
 
 @dataclass
@@ -46,8 +48,8 @@ class KfpServer:
     """Where the user may work, in multi-user mode."""
     certificate: tuple[Path, Path] | None = None
     """Certificate and key, for https."""
-    stumbles: Callable[[str], bool] = lambda _: False
-    """Asked with METHOD path of every request: True answers it with 503, as a proxy does before a restarting server."""
+    stumbles: Callable[[str], int] = lambda _: 0
+    """Asked with METHOD path of every request: a status is the answer, as a proxy gives it before a restarting server."""
     requests: list[str] = field(default_factory=list)
     """METHOD path of all requests, in order."""
 
@@ -91,12 +93,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, method: str) -> None:
         parts = urlsplit(self.path)
-        path, query = unquote(parts.path), dict(parse_qsl(parts.query))
+        path, query = unquote(parts.path).removeprefix(PROXY), dict(parse_qsl(parts.query))
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         request = f"{method} {path.removeprefix(ROOT)}"
         self.kfp.requests.append(request)
-        if self.kfp.stumbles(request):
-            self._send(503, b"upstream connect error", "text/plain")
+        if status := self.kfp.stumbles(request):
+            self._send(status, b"upstream connect error", "text/plain")
             return
         if self.kfp.cookie is not None and self.headers.get("Cookie") != self.kfp.cookie:
             self._send(200, b"<!doctype html><title>Log in</title>", "text/html; charset=utf-8")
@@ -180,12 +182,6 @@ def _versions(backend: Backend, names: dict[str, Any], query: dict[str, str], _:
     return page_of(kept, "pipeline_versions", query)
 
 
-def _delete(backend: Backend, names: dict[str, Any], _: dict[str, str], __: Object) -> Object:
-    found(backend.recurring, names["id"], "recurring run")
-    del backend.recurring[names["id"]]
-    return {}
-
-
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/healthz", lambda b, n, q, v: {"multi_user": True} if b.multi_user else {}),
     ("GET", "/pipelines", lambda b, n, q, v: _listed(b, "pipelines", q, b.pipelines)),
@@ -206,5 +202,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ),
     ("POST", "/recurringruns/(?P<id>[^/:]+):enable", lambda b, n, q, v: b.switch(n["id"], enabled=True)),
     ("POST", "/recurringruns/(?P<id>[^/:]+):disable", lambda b, n, q, v: b.switch(n["id"], enabled=False)),
-    ("DELETE", "/recurringruns/(?P<id>[^/:]+)", _delete),
+    (
+        "DELETE",
+        "/recurringruns/(?P<id>[^/:]+)",
+        lambda b, n, q, v: b.delete_recurring(n["id"], q.get("propagation_policy", "")),
+    ),
 )

@@ -94,6 +94,57 @@ def test_more_schedules_than_fit_a_page(
     assert [row["name"] for row in listed(capsys)] == [f"s{number}" for number in range(5)]
 
 
+def a_foreign_one(server: KfpServer, name: str) -> str:
+    """A recurring run of somebody else's pipeline; returns its id."""
+    spec = next(iter(server.backend.versions.values()))["pipeline_spec"]
+    made = server.backend.create_recurring(
+        {
+            "display_name": name,
+            "description": "hands off",
+            "pipeline_spec": spec,
+            "mode": "ENABLE",
+            "max_concurrency": "1",
+            "trigger": {"periodic_schedule": {"interval_second": "3600"}},
+            "runtime_config": {"parameters": {"store": "s3://b/p"}},
+        }
+    )
+    return str(made["recurring_run_id"])
+
+
+def test_what_others_made_is_left_alone(server: KfpServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert schedule("create", "nightly", "--every", "6h", *STORE) == 0
+    foreign = a_foreign_one(server, "theirs")
+    before = dict(server.backend.recurring[foreign])
+    assert [row["name"] for row in listed(capsys)] == ["nightly"]
+    for words in (("pause",), ("resume",), ("remove",), ("create", "--every", "6h", *STORE)):
+        assert schedule(words[0], "theirs", *words[1:]) == 2
+        assert "the recurring run theirs is not Conveyor's" in capsys.readouterr().err
+    assert server.backend.recurring[foreign] == before
+    assert len(server.backend.recurring) == 2
+
+
+def test_one_of_our_pipeline_that_was_made_by_hand_is_ours(
+    server: KfpServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert schedule("create", "nightly", "--every", "6h", *STORE) == 0
+    (made,) = server.backend.recurring.values()
+    made["description"] = "made in the interface"
+    assert [row["name"] for row in listed(capsys)] == ["nightly"]
+    assert schedule("remove", "nightly") == 0
+    assert server.backend.recurring == {}
+
+
+@pytest.mark.parametrize("word", ["remove", "create"])
+def test_a_run_under_way_outlives_its_schedule(server: KfpServer, word: str) -> None:
+    assert schedule("create", "nightly", "--every", "6h", *STORE) == 0
+    (recurring,) = server.backend.recurring
+    run = server.backend.tick(recurring)
+    more = ("--every", "1d", *STORE) if word == "create" else ()
+    assert schedule(word, "nightly", *more) == 0
+    assert recurring not in server.backend.recurring
+    assert server.backend.runs[run["run_id"]]["state"] == "RUNNING"
+
+
 @pytest.mark.parametrize("word", ["pause", "resume", "remove"])
 def test_an_unknown_schedule(server: KfpServer, word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert schedule("create", "nightly", "--every", "6h", *STORE) == 0

@@ -7,11 +7,13 @@ import pytest
 import yaml
 
 from components.cluster.config import KubernetesConfig, resources_for
+from components.common.errors import InputError
+from components.train.kubeflow import run_train
 from pipelines.config import read_config
 from pipelines.graph import GRAPH
 from pipelines.kubeflow.files import write_manifest, write_yaml
 from pipelines.kubeflow.form import form_values
-from pipelines.kubeflow.task import REPORT, not_settable
+from pipelines.kubeflow.task import REPORT, not_settable, retry_time_s
 from pipelines.parameters import PARAMETERS
 
 
@@ -92,12 +94,20 @@ def test_every_form_field_reaches_a_step(documents: list[Any]) -> None:
     assert {parameter.name for parameter in PARAMETERS} <= used
 
 
-def test_kubeflows_cache_is_off_and_lost_nodes_are_retried(documents: list[Any]) -> None:
+def test_kubeflows_cache_is_off_and_failures_are_retried(documents: list[Any]) -> None:
     for task in [*steps(documents).values(), documents[0]["root"]["dag"]["tasks"][REPORT]]:
         assert task["cachingOptions"] == {}
         assert task["retryPolicy"]["maxRetryCount"] == KubernetesConfig().retries
         assert task["retryPolicy"]["backoffDuration"] == "30s"
         assert task["retryPolicy"]["backoffFactor"] == 2.0
+        # The time for all tries together, of which each may take the whole limit.
+        assert task["retryPolicy"]["backoffMaxDuration"] == f"{4 * 86400 + 30 + 60 + 120}s"
+
+
+def test_there_is_time_for_every_try() -> None:
+    assert retry_time_s(KubernetesConfig(retries=1, deadline_s=7200)) == 2 * 7200 + 30
+    assert retry_time_s(KubernetesConfig(deadline_s=None)) == 30 * 86400
+    assert retry_time_s(KubernetesConfig(retries=100, deadline_s=60)) < 31 * 86400  # no overflow in Go
 
 
 def test_every_container_has_the_image_and_logs_as_json(documents: list[Any]) -> None:
@@ -209,6 +219,29 @@ def test_where_and_how_pods_run_comes_from_the_config(tmp_path: Path) -> None:
     assert "accelerator" not in ingest["resources"]
     sizes = {mount["mountPath"]: mount["sizeLimit"] for mount in pods(documents)["train"]["emptyDirMounts"]}
     assert sizes == {"/tmp": "50Gi", "/dev/shm": "1Gi"}
+
+
+def test_where_others_train_the_train_tasks_pod_only_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+kubernetes:
+  training: {pods: 2}
+  resources: {train: {cpu: 8, memory: 32Gi, gpus: 1}}
+  placement: {train: {node_selector: {pool: gpu}}}
+"""
+    documents = compiled(tmp_path / "p.yaml", text)
+    train = containers(documents)["train"]
+    assert train["resources"]["resourceMemoryLimit"] == resources_for(KubernetesConfig(), "launcher").memory
+    assert "accelerator" not in train["resources"]
+    assert "nodeSelector" not in pods(documents)["train"]
+    assert [mount["mountPath"] for mount in pods(documents)["train"]["emptyDirMounts"]] == ["/tmp"]
+    assert "CONVEYOR_FOLLOWS_ONLY" not in environment(containers(documents)["evaluate"])
+    # Such a pod refuses to train, before it looks at anything else.
+    monkeypatch.setenv("CONVEYOR_FOLLOWS_ONLY", environment(train)["CONVEYOR_FOLLOWS_ONLY"])
+    with pytest.raises(InputError, match="trains in several pods") as refused:
+        run_train("train", "components.train", read_config(GRAPH, text=""), {}, run_id="r")
+    assert "training_pods" in str(refused.value)
 
 
 def test_what_kubeflow_cannot_set_is_told() -> None:
