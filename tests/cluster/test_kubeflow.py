@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.cluster.config import KubernetesConfig
+from components.cluster.config import KubernetesConfig, resources_for
 from components.cluster.pods import container_security, pod_security
 from components.train.kubeflow import _stop
 from pipelines.config import read_config
@@ -69,7 +69,8 @@ def test_training_from_a_kubeflow_task_in_two_pods(
 
     config = yaml.safe_load(world.config(tmp_path).read_text())
     del config["train"]["workers"]  # one in each pod
-    kubernetes = KubernetesConfig.model_validate_json(json.dumps(config["kubernetes"] | {"retries": 0}))
+    several = {"retries": 0, "training": {**config["kubernetes"].get("training", {}), "pods": 2}}
+    kubernetes = KubernetesConfig.model_validate_json(json.dumps(config["kubernetes"] | several))
     graph = GRAPH.until("train")
     compiled = tmp_path / "pipeline.yaml"
     write_yaml(graph, compiled, kubernetes=kubernetes)
@@ -91,6 +92,9 @@ def test_training_from_a_kubeflow_task_in_two_pods(
     assert job["status"]["succeeded"] == 2
     assert job["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
     assert [owner["kind"] for owner in job["metadata"]["ownerReferences"]] == ["Pod"]
+    (task,) = (p for p in world.get("pods") if p["metadata"]["name"].startswith("kfp-train-"))
+    limits = task["spec"]["containers"][0]["resources"]["limits"]
+    assert limits["memory"] == resources_for(kubernetes, "launcher").memory
     with world.storage() as client:
         body = client.get_object(Bucket="store", Key="tests/runs/kubeflow/result.json")["Body"].read()
     result: Any = json.loads(body)["result"]
