@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.cluster.api import Object
+from components.cluster.names import COMPONENT, CONTAINER
+from components.cluster.trouble import NEVER, SHORT_S, Trouble, last_warnings, place, seconds_of, short
+from components.cluster.views import LAUNCHER, NEVER_RAN, container_status, is_worker, phase_of, rank_of
 from components.common.errors import ConveyorError, GateRefusedError, InputError, StepError
 
-SHORT_S = 10.0
-"""Grace for what hardly ever cures itself: an account or a Secret that is being made this moment."""
 PULL_REASONS = (
     "ErrImagePull",
     "ImagePullBackOff",
@@ -21,79 +22,19 @@ PULL_REASONS = (
 )
 NOT_FOUND = re.compile(r"not found|NotFound|manifest unknown|does not exist|no such image", re.IGNORECASE)
 REFUSED = re.compile(r"unauthorized|denied|authentication|\b40[13]\b", re.IGNORECASE)
-MESSAGE_LIMIT = 600
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Something that keeps a Job from running. `grace_s` None leaves it the whole `kubernetes.start_timeout_s`."""
-
-    kind: str
-    error: ConveyorError
-    grace_s: float | None = None
-
-
-def trouble_of_job(job: Object, pods: Sequence[Object], events: Sequence[Object]) -> Trouble | None:
-    """Why its pods are not even made. `events` are the Job's own, the oldest first."""
-    # What was refused before the newest pod came was cured since.
-    newest = max((str(pod["metadata"].get("creationTimestamp", "")) for pod in pods), default="")
-    refused = [
-        event
-        for event in events
-        if event.get("reason") == "FailedCreate" and time_of(event)[:19] >= newest[:19]
-    ]
-    if not refused:
-        return None
-    message = str(refused[-1].get("message", ""))
-    name = job["metadata"]["name"]
-    where = f"Job {name} in the namespace {job['metadata']['namespace']}"
-    if "exceeded quota" in message or "must specify limits" in message or "must specify requests" in message:
-        return Trouble(
-            "quota",
-            StepError(
-                "the namespace's quota leaves no room for its pods",
-                where=where,
-                found=_short(message),
-                todo="end or delete what is not needed, ask for less (kubernetes.resources), or for a larger quota: "
-                "kubectl describe resourcequota",
-            ),
-        )
-    if "violates PodSecurity" in message:
-        return Trouble(
-            "policy",
-            InputError(
-                "the namespace's Pod Security refuses its pods",
-                where=where,
-                found=_short(message),
-                todo="the message names what is refused; Conveyor's own pods pass restricted, so look at "
-                "kubernetes.mounts and at what webhooks add",
-            ),
-            SHORT_S,
-        )
-    missing = re.search(r'serviceaccount "([^"]+)" not found', message)
-    if missing:
-        return Trouble(
-            "account",
-            InputError(
-                f"there is no ServiceAccount {missing.group(1)}",
-                where=where,
-                found=_short(message),
-                todo="install Conveyor in this namespace first (its chart or manifests make the accounts), or set "
-                "kubernetes.service_account and kubernetes.launcher_service_account",
-            ),
-            SHORT_S,
-        )
-    return Trouble(
-        "admission",
-        InputError("the cluster refuses its pods", where=where, found=_short(message)),
-        SHORT_S,
-    )
+NO_PROGRAM = re.compile(r'exec: "|no such file or directory|not found in \$PATH')
+PULL_S = 1500.0
+"""How much longer than `kubernetes.start_timeout_s` an image may be on its way, while its node says that it comes."""
+LOST_S = 60.0
+"""A pod that was to be gone so long ago is on a node that does not answer."""
 
 
 def trouble_of_pod(pod: Object, events: Sequence[Object]) -> Trouble | None:
     """Why it does not start. `events` are the pod's own, the oldest first. None for one that runs or has ended."""
-    status = pod.get("status", {})
-    if status.get("phase") not in (None, "Pending", "Unknown"):
+    status, phase = pod.get("status", {}), phase_of(pod)
+    if phase == "Running":
+        return _crashing(pod)
+    if phase not in ("Pending", "Unknown"):
         return None
     where = place(pod)
     for condition in status.get("conditions") or []:
@@ -105,7 +46,7 @@ def trouble_of_pod(pod: Object, events: Sequence[Object]) -> Trouble | None:
                 StepError(
                     "no node takes the pod",
                     where=where,
-                    found=_short(condition.get("message", "")),
+                    found=short(condition.get("message", "")),
                     todo="ask for less (kubernetes.resources), for other nodes (node_selector, tolerations, affinity), "
                     "or add a node",
                 ),
@@ -122,6 +63,31 @@ def trouble_of_pod(pod: Object, events: Sequence[Object]) -> Trouble | None:
     return _slow(events, where)
 
 
+def trouble_of_lost(pod: Object, now_s: float) -> Trouble | None:
+    """A pod that was to end and does not, since its node is away. `now_s`: seconds since 1970."""
+    until = pod["metadata"].get("deletionTimestamp")  # the time that it had to end in is in it
+    if not until or phase_of(pod) in ("Succeeded", "Failed") or now_s - seconds_of(until) < LOST_S:
+        return None
+    node, metadata = pod.get("spec", {}).get("nodeName", "?"), pod["metadata"]
+    return Trouble(
+        "lost",
+        StepError(
+            f"the node {node} does not answer; its pod cannot be replaced until the node is back or removed",
+            where=place(pod),
+            found=f"the pod was to be gone at {until}",
+            todo=f"if the node is really off: kubectl -n {metadata['namespace']} delete pod {metadata['name']} --force",
+        ),
+        NEVER,
+    )
+
+
+def _crashing(pod: Object) -> Trouble | None:
+    """The pod runs by Kubernetes' word, and its container does not: it is started again and again."""
+    status = container_status(pod)
+    waiting = status.get("state", {}).get("waiting")
+    return _waiting(pod, status, waiting, (), place(pod)) if waiting else None
+
+
 def _waiting(
     pod: Object, container: Object, waiting: Object, events: Sequence[Object], where: str
 ) -> Trouble | None:
@@ -132,12 +98,42 @@ def _waiting(
     if reason == "CreateContainerConfigError":
         return _missing(message, where, pod["metadata"]["namespace"])
     if reason in ("CreateContainerError", "RunContainerError"):
+        return _no_start(pod, message, where)
+    if reason == "CrashLoopBackOff":
+        last = container.get("lastState", {}).get("terminated") or {}
+        said = str(last.get("message") or message)
+        if last.get("reason") in NEVER_RAN:
+            return _no_start(pod, said, where)
         return Trouble(
-            "start",
-            StepError("the container cannot be started", where=where, found=_short(message)),
-            SHORT_S,
+            "crash",
+            StepError(
+                f"the container {container.get('name')} ends as soon as it is started (exit {last.get('exitCode', '?')})",
+                where=where,
+                found=_tail(said),
+                todo=f"kubectl -n {pod['metadata']['namespace']} logs {pod['metadata']['name']} -c "
+                f"{container.get('name')} --previous   shows its last words",
+            ),
         )
     return None
+
+
+def _no_start(pod: Object, message: str, where: str) -> Trouble:
+    error: ConveyorError
+    if is_worker(pod) and NO_PROGRAM.search(message):
+        error = InputError(
+            "the image has no ssh server",
+            where=where,
+            found=short(message),
+            todo="kubernetes.training.kind: mpi-job needs the image conveyor:mpi (docker/Dockerfile, target mpi)",
+        )
+    else:
+        error = StepError(
+            "the container cannot be started",
+            where=where,
+            found=short(message),
+            todo="is kubernetes.image an image of Conveyor?",
+        )
+    return Trouble("start", error, SHORT_S)
 
 
 def _pull(reason: str, message: str, image: str, events: Sequence[Object], where: str) -> Trouble:
@@ -158,11 +154,11 @@ def _pull(reason: str, message: str, image: str, events: Sequence[Object], where
         return Trouble(
             "pull",
             InputError(
-                f"the image {image} cannot be pulled", where=where, found=_short(detail or reason), todo=todo
+                f"the image {image} cannot be pulled", where=where, found=short(detail or reason), todo=todo
             ),
         )
     return Trouble(
-        "image", InputError(what, where=where, found=_short(detail or message or reason), todo=todo), SHORT_S
+        "image", InputError(what, where=where, found=short(detail or message or reason), todo=todo), SHORT_S
     )
 
 
@@ -185,18 +181,22 @@ def _missing(message: str, where: str, namespace: str) -> Trouble:
         todo = "somebody deleted it: run again"
     else:
         what = "the container cannot be made"
-    return Trouble("config", InputError(what, where=where, found=_short(message), todo=todo), SHORT_S)
+    return Trouble("config", InputError(what, where=where, found=short(message), todo=todo), SHORT_S)
 
 
-def _slow(events: Sequence[Object], where: str) -> Trouble | None:
+def _slow(events: Sequence[Object], where: str) -> Trouble:
     """Scheduled, and not there yet: a volume, the network, or a large image that is on its way."""
     if not events:
         return Trouble("slow", StepError("the pod does not start", where=where, found="no event says why"))
     if events[-1].get("reason") == "Pulling":
-        return None
-    warnings = [event for event in events if event.get("type") == "Warning"]
-    found = "; ".join(str(event.get("message", "")) for event in (warnings or events)[-2:])
-    return Trouble("slow", StepError("the pod does not start", where=where, found=_short(found)))
+        error = StepError(
+            "the pod's image is still being pulled",
+            where=where,
+            found=short(str(events[-1].get("message", ""))),
+            todo="is the registry slow, or the image larger than it should be? kubernetes.start_timeout_s allows more",
+        )
+        return Trouble("slow", error, extra_s=PULL_S)
+    return Trouble("slow", StepError("the pod does not start", where=where, found=last_warnings(events)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class End:
 def end_of_pod(pod: Object) -> End | None:
     """None for a pod that has not ended, or that succeeded."""
     status = pod.get("status", {})
-    terminated = _terminated(status)
+    terminated = _terminated(pod)
     if status.get("phase") != "Failed" and not (terminated and terminated.get("exitCode")):
         return None
     disrupted = any(
@@ -229,11 +229,11 @@ def end_of_pod(pod: Object) -> End | None:
         todo = None
         if "storage" in message or "EmptyDir" in message:
             todo = "allow more (kubernetes.resources: disk, or kubernetes.shm_size), if it is the step that fills it"
-        error = StepError("the node evicted the pod", where=where, found=_short(message), todo=todo)
+        error = StepError("the node evicted the pod", where=where, found=short(message), todo=todo)
         return End(f"was evicted: {message}", None, error, own=False, disrupted=disrupted)
     if terminated is None:
         message = f"{status.get('reason', '')} {status.get('message', '')}".strip()
-        error = StepError("the pod was lost", where=where, found=_short(message) or None)
+        error = StepError("the pod was lost", where=where, found=short(message) or None)
         return End(f"was lost: {message}", None, error, own=False, disrupted=disrupted)
     return _end_of_container(pod, terminated, where, disrupted)
 
@@ -242,8 +242,10 @@ def _end_of_container(pod: Object, terminated: Object, where: str, disrupted: bo
     code = int(terminated.get("exitCode", 0))
     reason, message = str(terminated.get("reason", "")), str(terminated.get("message", ""))
     if reason == "OOMKilled":
-        limit = pod["spec"]["containers"][0].get("resources", {}).get("limits", {}).get("memory", "?")
-        step = (pod["metadata"].get("labels") or {}).get("app.kubernetes.io/component", "STEP")
+        limit = _spec(pod).get("resources", {}).get("limits", {}).get("memory", "?")
+        step = (pod["metadata"].get("labels") or {}).get(COMPONENT, "STEP")
+        if rank_of(pod) == LAUNCHER:
+            step = LAUNCHER  # an MPIJob's is sized as any launcher
         error = StepError(
             f"the pod ran out of memory and was killed (OOMKilled, exit {code})",
             where=where,
@@ -255,11 +257,11 @@ def _end_of_container(pod: Object, terminated: Object, where: str, disrupted: bo
     own = own_error(message, where)
     if own is not None:
         return End(f"ended with exit {code}: {own.what}", code, own, own=True, disrupted=disrupted)
-    if reason in ("StartError", "ContainerCannotRun"):
+    if reason in NEVER_RAN:
         error = StepError(
             "the container cannot be started",
             where=where,
-            found=_short(message),
+            found=short(message),
             todo="is kubernetes.image an image of Conveyor?",
         )
         return End(f"could not be started: {message}", code, error, own=False, disrupted=disrupted)
@@ -295,38 +297,15 @@ def own_error(message: str, where: str) -> ConveyorError | None:
     )
 
 
-def time_of(event: Object) -> str:
-    """When it was last seen."""
-    series = event.get("series") or {}
-    return str(
-        series.get("lastObservedTime")
-        or event.get("lastTimestamp")
-        or event.get("eventTime")
-        or event["metadata"].get("creationTimestamp")
-        or ""
-    )
+def _terminated(pod: Object) -> Object | None:
+    status = container_status(pod)
+    found = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+    return dict(found) if found else None
 
 
-def _terminated(status: Object) -> Object | None:
-    for each in status.get("containerStatuses") or []:
-        found = each.get("state", {}).get("terminated") or each.get("lastState", {}).get("terminated")
-        if found:
-            return dict(found)
-    return None
-
-
-def place(pod: Object) -> str:
-    """Which pod, where: it can be pasted after kubectl."""
-    metadata = pod["metadata"]
-    node = pod.get("spec", {}).get("nodeName")
-    return f"pod {metadata['name']} in the namespace {metadata['namespace']}" + (
-        f" on {node}" if node else ""
-    )
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
+def _spec(pod: Object) -> Object:
+    """Our container, as it was asked for."""
+    return next((dict(each) for each in pod["spec"]["containers"] if each.get("name") == CONTAINER), {})
 
 
 def _tail(message: str) -> str | None:

@@ -1,25 +1,37 @@
 """Watch a Job to its end: every pod's log, every pod's death, and what keeps it from starting, in time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from components.cluster.api import EVENT, POD, Cluster, Kind, Object
-from components.cluster.diagnose import End, Trouble, end_of_pod, time_of, trouble_of_job, trouble_of_pod
+from components.cluster.api import EVENT, JOB, POD, Cluster, Kind, Object
+from components.cluster.diagnose import End, end_of_pod, trouble_of_lost, trouble_of_pod
 from components.cluster.logs import LogReader, has_started
+from components.cluster.patience import GivenUp, NeverStarted, Patience
+from components.cluster.refused import too_few, trouble_of_job
 from components.cluster.relay import Relay
+from components.cluster.trouble import Trouble, place, seconds_of, time_of
 from components.cluster.verdict import verdict
 from components.cluster.views import (
     LAUNCHER,
+    State,
+    deadline_of,
     ends_all,
+    fallen_workers,
+    fewest_workers,
+    is_elastic,
     is_failing,
     is_mpi,
     is_queued,
+    is_worker,
+    num_pods,
+    num_started,
+    num_wanted,
+    phase_of,
     rank_of,
     selector,
     state_of,
     step_of,
-    wanted_pods,
 )
 from components.common.errors import ConveyorError, StepError
 
@@ -34,8 +46,8 @@ class JobGone(StepError):
     """The Job was deleted while it was followed."""
 
 
-class NeverStarted(Exception):
-    """None of the Job's pods has begun, and by the look of it none will."""
+class WorkersGone(Exception):
+    """Workers of an MPIJob ended for good (evicted, mostly), and its operator makes no others: it must be made anew."""
 
     def __init__(self, error: ConveyorError) -> None:
         super().__init__(error.what)
@@ -43,16 +55,8 @@ class NeverStarted(Exception):
 
 
 @dataclass
-class _Seen:
-    """What is known of one trouble."""
-
-    since: float
-    told: bool = False
-
-
-@dataclass
 class JobWatch:
-    """Follows one Job. `timeout_s` is what a pod has to start in."""
+    """Follows one Job. `timeout_s` is what a pod has to start in; `clock`, `wall` and `pause` are for tests."""
 
     cluster: Cluster
     kind: Kind
@@ -60,16 +64,26 @@ class JobWatch:
     relay: Relay
     timeout_s: float
     clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    pause: Callable[[float], None] = time.sleep
     pods: dict[str, Object] = field(default_factory=dict)
     """Every pod that was seen, by uid, as it was last seen: those of a Job past its deadline are deleted."""
     _readers: dict[str, LogReader] = field(default_factory=dict)
     _ends: dict[str, str | None] = field(default_factory=dict)
     """What to tell of a pod's end, by its uid; None once told. One poll late, since the Job's own end says it better."""
-    _troubles: dict[str, _Seen] = field(default_factory=dict)
+    _fallen: dict[str, Object] = field(default_factory=dict)
+    """Workers that the last look found ended for good, by uid."""
     _queued: bool = False
 
+    def __post_init__(self) -> None:
+        self._patience = Patience(self.timeout_s, self.relay.warning)
+
     def wait(self) -> Object:
-        """Return the finished Job. Raises `NeverStarted`, `JobGone`, or the error that the Job ended with."""
+        """Return the finished Job.
+
+        Raises `GivenUp` (`NeverStarted`, where no pod ever began), `WorkersGone`, `JobGone`, or the error that the Job
+        ended with.
+        """
         try:
             return self._wait()
         finally:
@@ -78,16 +92,11 @@ class JobWatch:
             self.relay.close()
 
     def _wait(self) -> Object:
-        uid: str | None = None
+        job: Object | None = None
         while True:
-            job = self.cluster.get(self.kind, self.name)
-            if job is None or (uid is not None and job["metadata"]["uid"] != uid):
-                raise JobGone(
-                    f"the {self.kind.name} {self.name} was deleted while it ran",
-                    where=f"namespace {self.cluster.namespace}",
-                    todo="run the same command again: it goes on where it stopped",
-                )
-            uid = job["metadata"]["uid"]
+            last, job = job, self.cluster.get(self.kind, self.name)
+            if job is None or (last is not None and job["metadata"]["uid"] != last["metadata"]["uid"]):
+                raise self._gone(last)
             job.setdefault("kind", self.kind.name)
             pods = self._look(job)
             state = state_of(job)
@@ -96,10 +105,23 @@ class JobWatch:
             if state.name == "complete":
                 return job
             if state.name == "failed":
-                raise verdict(job, state, list(self.pods.values()), self._events(job))
-            self._end_early(job)
-            self._check(job, pods)
-            time.sleep(POLL_S)
+                raise verdict(job, state, list(self.pods.values()), self._job_events(job))
+            if not job["metadata"].get("deletionTimestamp"):
+                self._end_early(job, pods)
+                self._check(job, pods)
+            self.pause(POLL_S)
+
+    def _gone(self, last: Object | None) -> Exception:
+        """Why it is not there any more: another launcher may have deleted it for what we saw as well."""
+        if last is not None and (error := self._over(last)):
+            return error
+        if self._fallen:
+            return self._workers_gone()
+        return JobGone(
+            f"the {self.kind.name} {self.name} was deleted while it ran",
+            where=f"namespace {self.cluster.namespace}",
+            todo="run the same command again: it goes on where it stopped",
+        )
 
     def _look(self, job: Object) -> list[Object]:
         """Take in what its pods do now: start reading logs, tell deaths."""
@@ -120,7 +142,10 @@ class JobWatch:
         def take(line: str, at: str) -> None:
             self.relay.line(line, step=step, rank=rank, pod=name if step else "", at=at if step else "")
 
-        reader = LogReader(self.cluster, name, take)
+        def lost(why: str) -> None:
+            self.relay.warning(f"the log of pod {name} cannot be read any further: {why}")
+
+        reader = LogReader(self.cluster, name, take, lost)
         reader.start()
         return reader
 
@@ -136,16 +161,48 @@ class JobWatch:
             self._ends[uid] = None
             self.relay.warning(words)
 
-    def _end_early(self, job: Object) -> None:
-        """An MPIJob has no podFailurePolicy: what no further try can mend ends it here."""
+    def _end_early(self, job: Object, pods: list[Object]) -> None:
+        """An MPIJob has no podFailurePolicy, a deadline of its launcher only, and workers that stay dead."""
+        error = self._over(job)
+        if error is not None:
+            self._drain()
+            self.cluster.delete(self.kind, self.name, uid=job["metadata"]["uid"])
+            raise error
+        fallen = {pod["metadata"]["uid"]: pod for pod in fallen_workers(job, pods)}
+        # Looked at twice: at its end, the workers are taken away a moment before the MPIJob says that it is complete.
+        still = fallen.keys() & self._fallen.keys()
+        self._fallen = fallen
+        if still:
+            raise self._workers_gone()
+
+    def _over(self, job: Object) -> ConveyorError | None:
+        """What ends an MPIJob here: an end of its launcher that no further try can mend, or its deadline."""
         if not is_mpi(job):
-            return
+            return None
         for pod in self.pods.values():
             end = end_of_pod(pod)
             if end is not None and rank_of(pod) == LAUNCHER and end.exit_code in FOR_GOOD:
-                self._drain()
-                self.cluster.delete(self.kind, self.name, uid=job["metadata"]["uid"])
-                raise end.error
+                return end.error
+        seconds = deadline_of(job)
+        if seconds is None or is_queued(job):
+            return None
+        since = job.get("status", {}).get("startTime") or job["metadata"].get("creationTimestamp")
+        if not since or self.wall() - seconds_of(since) < seconds:
+            return None
+        return verdict(
+            job, State("failed", "DeadlineExceeded"), list(self.pods.values()), self._job_events(job)
+        )
+
+    def _workers_gone(self) -> WorkersGone:
+        pod = next(iter(self._fallen.values()))
+        end = end_of_pod(pod)
+        name = pod["metadata"]["name"]
+        what = (
+            f"pod {name} {end.how}" if end is not None else f"pod {name} ended in the middle of the training"
+        )
+        return WorkersGone(
+            StepError(what, where=place(pod), todo=end.error.todo if end is not None else None)
+        )
 
     def _drain(self) -> None:
         end = time.monotonic() + DRAIN_S
@@ -158,54 +215,56 @@ class JobWatch:
             if not self._queued:
                 self.relay.info(f"{self.name} waits in its queue (it is suspended)")
             self._queued = True
-            self._troubles.clear()
+            self._patience.forget()
             return
+        uid = job["metadata"]["uid"]
         found = {pod["metadata"]["uid"]: trouble for pod in pods if (trouble := self._trouble(pod))}
-        well = [pod for pod in pods if pod.get("status", {}).get("phase") != "Failed"]
-        if len(well) < wanted_pods(job):
-            trouble = trouble_of_job(job, pods, self._events(job)) or (None if pods else _no_pods(job))
-            if trouble:
-                found[job["metadata"]["uid"]] = trouble
-        current = {f"{uid}/{trouble.kind}": trouble for uid, trouble in found.items()}
-        now = self.clock()
-        self._troubles = {key: self._troubles.get(key, _Seen(now)) for key in current}
-        for key, trouble in current.items():
-            seen = self._troubles[key]
-            grace = self.timeout_s if trouble.grace_s is None else min(trouble.grace_s, self.timeout_s)
-            if now - seen.since >= grace:
-                self._give_up(trouble)
-            if not seen.told and trouble.kind != "slow" and now - seen.since >= 2 * POLL_S:
-                seen.told = True
-                self.relay.warning(
-                    f"waiting: {trouble.error.what} ({trouble.error.where}: {trouble.error.found})"
+        spared = self._spared(job, pods, found)
+        started, wanted = num_started(job, pods), num_wanted(job)
+        if sum(phase_of(pod) != "Failed" for pod in pods) < num_pods(job) or started < wanted:
+            events = self._job_events(job)
+            if trouble := trouble_of_job(job, list(self.pods.values()), events):
+                found[uid] = trouble
+            if started < wanted and not found.keys() - spared:
+                found[f"{uid}/few"] = too_few(
+                    job,
+                    made=len(pods),
+                    started=started,
+                    wanted=wanted,
+                    events=events,
+                    after_deaths=any(end_of_pod(pod) for pod in self.pods.values()),
                 )
+        try:
+            self._patience.bear(found, self.clock(), spared=spared)
+        except GivenUp as given:
+            if any(has_started(pod) for pod in self.pods.values()):
+                raise
+            raise NeverStarted(given.error) from None
 
-    def _give_up(self, trouble: Trouble) -> None:
-        error = trouble.error
-        if trouble.grace_s is None:
-            error.what += f", for {self.timeout_s:.0f} s now (kubernetes.start_timeout_s)"
-        if any(has_started(pod) for pod in self.pods.values()):
-            raise error
-        raise NeverStarted(error)
+    def _spared(self, job: Object, pods: list[Object], found: Mapping[str, Trouble]) -> set[str]:
+        """Whose troubles do not matter: of the workers (and of making them) while an elastic training has enough."""
+        if not is_elastic(job):
+            return set()
+        workers = {pod["metadata"]["uid"]: pod for pod in pods if is_worker(pod)}
+        up = [uid for uid, pod in workers.items() if phase_of(pod) == "Running" and uid not in found]
+        if len(up) < fewest_workers(job):
+            return set()
+        launched = any(rank_of(pod) == LAUNCHER for pod in self.pods.values())
+        return {*workers, job["metadata"]["uid"]} if launched else set(workers)
 
     def _trouble(self, pod: Object) -> Trouble | None:
-        if pod.get("status", {}).get("phase") not in (None, "Pending"):
-            return None
-        return trouble_of_pod(pod, self._events(pod))
+        lost = trouble_of_lost(pod, self.wall())
+        if lost is not None:
+            return lost
+        return trouble_of_pod(pod, self._events(pod) if phase_of(pod) in ("Pending", "Unknown") else [])
 
     def _events(self, thing: Object) -> list[Object]:
         """Its events, the oldest first."""
         events = self.cluster.list(EVENT, fields=f"involvedObject.uid={thing['metadata']['uid']}")
         return sorted(events, key=time_of)
 
-
-def _no_pods(job: Object) -> Trouble:
-    name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-    return Trouble(
-        "slow",
-        StepError(
-            "no pod was made",
-            where=f"Job {name} in the namespace {namespace}",
-            todo=f"kubectl -n {namespace} describe job {name}   shows what the controller says",
-        ),
-    )
+    def _job_events(self, job: Object) -> list[Object]:
+        """The Job's events; an MPIJob's launcher is a Job of its own, and why it has no pod is said of that one."""
+        events = self._events(job)
+        launcher = self.cluster.get(JOB, f"{self.name}-{LAUNCHER}") if is_mpi(job) else None
+        return sorted([*events, *self._events(launcher)], key=time_of) if launcher is not None else events

@@ -15,6 +15,8 @@ EXIT_TRAINING_FAILED = 76
 EXIT_INTERRUPTED = 130
 CONFIG = f"{CONFIG_FOLDER}/{CONFIG_FILE}"
 TRAIN = "train"
+BACKOFF_S = 600
+"""A Job controller may take so long to replace a pod that failed several times."""
 TRAINING_SECRET = ("conveyor-training", "token")
 """A Secret that may be there, and its key: what training pods know of each other where the store needs no Secret."""
 
@@ -93,6 +95,7 @@ def training_job(
     meeting = {
         "CONVEYOR_TRAIN_PODS": str(training.pods),
         "CONVEYOR_TRAIN_COORDINATOR": f"{name}-0.{domain}:{training.port}",
+        **patience_env(settings),
     }
     template = pod_template(
         TRAIN,
@@ -120,6 +123,11 @@ def training_job(
     return job(
         name, marks, settings, spec, template, annotations=annotations, owners=owners, namespace=namespace
     )
+
+
+def patience_env(settings: KubernetesConfig) -> dict[str, str]:
+    """How long training pods wait for each other: as long as their launcher does."""
+    return {"CONVEYOR_TRAIN_START_TIMEOUT_S": str(min(settings.start_timeout_s + BACKOFF_S, 86400))}
 
 
 def member_env(settings: KubernetesConfig) -> list[Object]:

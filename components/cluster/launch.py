@@ -12,14 +12,16 @@ from components.cluster import jobs
 from components.cluster.api import CONFIG_MAP, JOB, MPI_JOB, POD, SERVICE, Cluster, Kind, Object
 from components.cluster.config import KubernetesConfig
 from components.cluster.connect import connect
-from components.cluster.follow import JobGone, JobWatch, NeverStarted
+from components.cluster.follow import JobGone, JobWatch, WorkersGone
 from components.cluster.mpi import mpi_job
 from components.cluster.names import CONFIG_FILE, CONFIG_FOLDER, KEY, RUN, TEMPLATE, config_name, job_name
 from components.cluster.objects import Ensured, ensure, ensure_job, template_digest
+from components.cluster.patience import GivenUp, NeverStarted
 from components.cluster.relay import Relay
+from components.cluster.release import give_up, kind_of
 from components.common import runs
 from components.common.canonical import canonical_json
-from components.common.errors import InputError, StepError
+from components.common.errors import ConveyorError, InputError, StepError
 from components.common.progress import Reporter
 from components.common.records import Record
 from components.common.sections import RootBase
@@ -68,20 +70,27 @@ class Launcher:
             return make_outcome(store, record, "reused", started=started, run_id=run_id)
         relay = Relay(reporter)
         files = _files(config, inputs)
-        for number in range(ROUNDS):
+        number = anew = 0
+        while number < ROUNDS:
             ensured = self._start(step, plan.key, files, settings, run_id, relay, replace_finished=number > 0)
             name = ensured.job["metadata"]["name"]
             verb = "started" if ensured.created else "adopted"
             relay.info(
                 f"{step}: {verb} {ensured.job['kind']} {name} in the namespace {self.cluster.namespace}"
             )
-            job = self._follow(ensured, settings, relay, last=number == ROUNDS - 1)
+            try:
+                job = self._follow(ensured, settings, relay, last=number == ROUNDS - 1)
+            except WorkersGone as gone:
+                anew += 1
+                self._make_anew(ensured, gone.error, relay, anew, settings.training.max_attempts)
+                continue
             record = _published(store, step, plan.key, job) if job is not None else None
             if record is not None:
                 return make_outcome(store, record, "done", started=started, run_id=run_id)
             if job is not None and ensured.created:
                 break
             # Adopted, and finished long ago for a record that is gone; or deleted by somebody else: once more.
+            number += 1
         raise StepError(
             f"the Job of {step} succeeded, and its result is not in the store",
             where=store.url,
@@ -119,18 +128,47 @@ class Launcher:
         self, ensured: Ensured, settings: KubernetesConfig, relay: Relay, *, last: bool
     ) -> Object | None:
         """The finished Job; None where it was deleted under our eyes (another launcher replaces it, perhaps)."""
-        name, kind = ensured.job["metadata"]["name"], _kind(ensured.job)
+        name, kind = ensured.job["metadata"]["name"], kind_of(ensured.job)
         watch = JobWatch(self.cluster, kind, name, relay, settings.start_timeout_s)
         try:
             return watch.wait()
-        except NeverStarted as never:
-            give_up(self.cluster, ensured.job)
-            raise never.error from None
+        except GivenUp as given:
+            deleted = give_up(self.cluster, ensured.job, self.owners)
+            raise _let_go(given, ensured.job["kind"], deleted=deleted) from None
         except JobGone:
             # Another launcher replaced it: join that one. Deleted by somebody who wants it to stop: stop.
             if last or self.cluster.get(kind, name) is None:
                 raise
             return None
+
+    def _make_anew(
+        self, ensured: Ensured, error: ConveyorError, relay: Relay, number: int, most: int
+    ) -> None:
+        """Away with an MPIJob whose workers stay dead: the next one goes on from the newest checkpoint."""
+        job = ensured.job
+        if number > most:
+            give_up(self.cluster, job, self.owners)
+            again = f"after {number} tries (kubernetes.training.max_attempts)"
+            error.where = f"{error.where}, {again}" if error.where else again
+            raise error
+        relay.warning(
+            f"{error.what}; the operator does not replace it, so {job['metadata']['name']} is made anew and goes on "
+            f"from its newest checkpoint ({number} of {most})"
+        )
+        self.cluster.delete(kind_of(job), job["metadata"]["name"], uid=job["metadata"]["uid"])
+
+
+def _let_go(given: GivenUp, kind: str, *, deleted: bool) -> ConveyorError:
+    """The error, and what became of the Job."""
+    error = given.error
+    if not deleted:
+        note = f"the {kind} is left to the other launchers that follow it"
+    elif isinstance(given, NeverStarted):
+        return error
+    else:
+        note = f"the {kind} was deleted, so that it holds nothing: run again to go on where it stopped"
+    error.todo = f"{error.todo}; {note}" if error.todo else note
+    return error
 
 
 def step_object(
@@ -219,15 +257,6 @@ def _published(store: Store, step: str, key: str, job: Object) -> Record | None:
     run = (job["metadata"].get("labels") or {}).get(RUN)
     pointer = runs.read_pointer(store, run, step) if run else None
     return find_record(store, step, pointer.key) if pointer else None
-
-
-def give_up(cluster: Cluster, job: Object) -> None:
-    """Delete a Job that never began, so that it neither waits for ever nor stands in the way of the next try."""
-    cluster.delete(_kind(job), job["metadata"]["name"], uid=job["metadata"]["uid"])
-
-
-def _kind(job: Object) -> Kind:
-    return MPI_JOB if job.get("kind") == MPI_JOB.name else JOB
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 from components.cluster.answers import Gone
 from components.cluster.api import POD, Cluster, Object
+from components.cluster.names import CONTAINER
+from components.cluster.views import NEVER_RAN, container_status
 from components.common.errors import ConveyorError
 
 OVERLAP = timedelta(seconds=2)
@@ -15,15 +17,27 @@ OVERLAP = timedelta(seconds=2)
 REMEMBERED = 5000
 PAUSE_S = 0.5
 PATIENCE_S = 120.0
-"""How long a log may be refused (its node is away) before it is given up."""
+"""Seconds that a log may be refused (its node is away) before it is given up."""
 
 
 class LogReader(threading.Thread):
-    """Hands every line of one pod's log, and the time that it was written at, to `take`, once."""
+    """Hands every line of one pod's log, and the time that it was written at, to `take`, once.
 
-    def __init__(self, cluster: Cluster, pod: str, take: Callable[[str, str], None]) -> None:
+    `lost` is told why, where the log is given up before its end.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        pod: str,
+        take: Callable[[str, str], None],
+        lost: Callable[[str], None],
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         super().__init__(name=f"log-{pod}", daemon=True)
-        self._cluster, self._pod, self._take = cluster, pod, take
+        self._cluster, self._pod, self._take, self._lost = cluster, pod, take, lost
+        self._patience_s = patience_s
         self._recent: deque[bytes] = deque(maxlen=REMEMBERED)
         self._seen: set[bytes] = set()
         self._last: str | None = None
@@ -42,7 +56,11 @@ class LogReader(threading.Thread):
                 if pod is None:
                     return
                 over = has_ended(pod)
-                for line in self._cluster.logs(self._pod, since=self._since(), follow=not over):
+                # By name: of a pod with an agent or a mesh's proxy beside it, the server gives no log without one.
+                lines = self._cluster.logs(
+                    self._pod, since=self._since(), follow=not over, container=CONTAINER
+                )
+                for line in lines:
                     self._line(line)
                     if self._stop_asked.is_set():
                         return
@@ -51,9 +69,11 @@ class LogReader(threading.Thread):
                 refused_since = None
             except Gone:
                 return
-            except (ConveyorError, OSError, ValueError):
+            except (ConveyorError, OSError, ValueError) as error:
                 refused_since = refused_since or time.monotonic()
-                if time.monotonic() - refused_since > PATIENCE_S:
+                if time.monotonic() - refused_since > self._patience_s:
+                    found = error.found if isinstance(error, ConveyorError) else None
+                    self._lost(str(found or error))
                     return
             self._stop_asked.wait(PAUSE_S)
 
@@ -81,16 +101,14 @@ class LogReader(threading.Thread):
 
 def has_started(pod: Object) -> bool:
     """Whether its container ran, or runs."""
-    return any(
-        "running" in status.get("state", {}) or "terminated" in status.get("state", {})
-        for status in pod.get("status", {}).get("containerStatuses") or []
-    )
+    status = container_status(pod)
+    state, before = status.get("state", {}), status.get("lastState", {})
+    ended = state.get("terminated") or before.get("terminated")
+    return "running" in state or (ended is not None and ended.get("reason") not in NEVER_RAN)
 
 
 def has_ended(pod: Object) -> bool:
     """Whether its container will write no more."""
-    status = pod.get("status", {})
-    if status.get("phase") in ("Succeeded", "Failed"):
+    if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return True
-    states = [each.get("state", {}) for each in status.get("containerStatuses") or []]
-    return bool(states) and all("terminated" in state for state in states)
+    return "terminated" in container_status(pod).get("state", {})

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from components.cluster.config import KubernetesConfig
-from components.cluster.jobs import TRAIN, member_env, metadata, step_args, step_env
+from components.cluster.jobs import TRAIN, member_env, metadata, patience_env, step_args, step_env
 from components.cluster.names import COMPONENT, QUEUE, labels
 from components.cluster.pods import Object, pod_template
 
@@ -34,7 +34,12 @@ def mpi_job(
     """
     training = settings.training
     marks = labels(TRAIN, run=run, step=TRAIN, more=settings.labels)
-    meeting = {**(env or {}), **step_env(TRAIN, settings), "CONVEYOR_TRAIN_PODS": str(training.pods)}
+    meeting = {
+        **(env or {}),
+        **step_env(TRAIN, settings),
+        **patience_env(settings),
+        "CONVEYOR_TRAIN_PODS": str(training.pods),
+    }
     launcher = pod_template(
         TRAIN,
         step_args(TRAIN, run) if command_args is None else command_args,
@@ -78,7 +83,10 @@ def mpi_job(
         "spec": {
             "slotsPerWorker": 1,
             "sshAuthMountPath": SSH_FOLDER,
-            "launcherCreationPolicy": "WaitForWorkersReady",
+            # An elastic training begins without those that do not come.
+            "launcherCreationPolicy": "WaitForWorkersReady"
+            if training.min_pods in (None, training.pods)
+            else "AtStartup",
             "runPolicy": policy,
             "mpiReplicaSpecs": {
                 # Never: each try keeps its own pod, log and last words.

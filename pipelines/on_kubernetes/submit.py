@@ -10,12 +10,14 @@ from components.cluster.answers import Unreachable
 from components.cluster.api import CONFIG_MAP, JOB, POD, Cluster, Object
 from components.cluster.connect import connect
 from components.cluster.diagnose import own_error
-from components.cluster.follow import JobWatch, NeverStarted
+from components.cluster.follow import JobWatch
 from components.cluster.jobs import CONFIG, config_map, launcher_job
-from components.cluster.launch import check_reachable, config_yaml, give_up
+from components.cluster.launch import check_reachable, config_yaml
 from components.cluster.names import TEMPLATE, config_name, run_name
 from components.cluster.objects import add_owners, ensure, ensure_job, same_template, template_digest
+from components.cluster.patience import GivenUp, NeverStarted
 from components.cluster.relay import Relay
+from components.cluster.release import give_up
 from components.cluster.views import selector, state_of
 from components.common.errors import ConveyorError, InputError
 from components.common.failures import InterruptedByUser
@@ -90,6 +92,9 @@ def _follow(
     except NeverStarted as never:
         give_up(cluster, job)
         raise never.error from None
+    except GivenUp as given:
+        # Its steps may be running: the Job stays, and goes on once its launcher can.
+        submitted.error, submitted.exit_code = given.error, given.error.exit_code
     except Unreachable as away:
         away.todo = f"{_left_running(submitted, again).todo} (once it can be reached again: the run goes on)"
         raise

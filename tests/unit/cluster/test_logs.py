@@ -90,12 +90,26 @@ def cluster() -> Iterator[Cluster]:
 
 def test_every_line_arrives_once_however_often_the_connection_breaks(cluster: Cluster) -> None:
     taken: list[tuple[str, str]] = []
-    reader = LogReader(cluster, "p", lambda text, at: taken.append((text, at)))
+    lost: list[str] = []
+    reader = LogReader(cluster, "p", lambda text, at: taken.append((text, at)), lost.append)
     reader.run()
+    assert not lost
     assert [text for text, _ in taken] == [f"line {i}" for i in range(NUM_LINES)]
     assert [at for _, at in taken] == [line.split()[0] for line in LINES]
     assert len(Server.asked) > 3
     assert "sinceTime" not in Server.asked[0]
+    # A pod with a mesh's proxy has two containers, and no log without a name.
+    assert {tuple(query["container"]) for query in Server.asked} == {("conveyor",)}
+
+
+def test_a_log_that_is_refused_for_good_is_told_once(cluster: Cluster) -> None:
+    refusal = {"reason": "BadRequest", "message": "the node is away"}
+    pod = {"metadata": {"name": "p"}, "status": {"phase": "Running"}}
+    Server.refuse = [(200, pod), (500, refusal)] * 50
+    lost: list[str] = []
+    LogReader(cluster, "p", lambda *_: None, lost.append, patience_s=0.6).run()
+    assert len(lost) == 1
+    assert "the node is away" in lost[0]
 
 
 def test_a_server_that_is_away_for_a_moment_is_asked_again(cluster: Cluster) -> None:

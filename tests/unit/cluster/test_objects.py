@@ -181,13 +181,27 @@ def test_an_indexed_job_and_an_mpi_job_of_one_key_share_no_name() -> None:
     assert service_name(longest) != longest
 
 
+def test_training_pods_are_as_patient_as_their_launcher() -> None:
+    settings = KubernetesConfig(start_timeout_s=30, training=TrainingConfig(pods=2))
+    job = training_job("conveyor-train-1", "r1", settings, config_map="c")
+    replicas = mpi_job("conveyor-train-1", "r1", settings, config_map="c")["spec"]["mpiReplicaSpecs"]
+    for template in (job["spec"]["template"], *(replica["template"] for replica in replicas.values())):
+        env = {entry["name"]: entry.get("value") for entry in template["spec"]["containers"][0]["env"]}
+        assert env["CONVEYOR_TRAIN_START_TIMEOUT_S"] == "630"
+
+
 def test_an_mpi_job_leaves_restarts_to_its_replicas() -> None:
     settings = KubernetesConfig(
         training=TrainingConfig(kind="mpi-job", pods=3, min_pods=2), resources={"train": Resources(gpus=2)}
     )
     spec = mpi_job("conveyor-train-1", "r1", settings, config_map="c")["spec"]
     assert spec["runPolicy"]["cleanPodPolicy"] == "Running"
-    assert spec["launcherCreationPolicy"] == "WaitForWorkersReady"
+    # Elastic: it must begin without the worker that no node takes.
+    assert spec["launcherCreationPolicy"] == "AtStartup"
+    static = KubernetesConfig(training=TrainingConfig(kind="mpi-job", pods=3))
+    assert (
+        mpi_job("t", "r1", static, config_map="c")["spec"]["launcherCreationPolicy"] == "WaitForWorkersReady"
+    )
     assert spec["mpiReplicaSpecs"]["Worker"]["replicas"] == 3
     limits = {
         name: replica["template"]["spec"]["containers"][0]["resources"]["limits"].get("nvidia.com/gpu")
