@@ -16,6 +16,7 @@ from components.common.blobs import Blobs
 from components.common.canonical import Json, canonical_json
 from components.common.errors import ConveyorError
 from components.common.store.base import NotFoundError, Store
+from components.common.store.streams import chunks
 from components.common.trees import Tree
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
@@ -62,13 +63,20 @@ def newest_valid(store: Store, blobs: Blobs, key: str, warn: Callable[[str], Non
                 raise ValueError(f"version {value['version']}")
             found = Checkpoint(name, int(value["step"]), str(value["tree"]))
             for entry in Tree.read(blobs, found.tree).entries.values():
-                blobs.read(entry.digest)
+                _check(blobs, entry.digest)
         except (ConveyorError, ValueError, KeyError, TypeError) as error:
             reason = error.what if isinstance(error, ConveyorError) else repr(error)
             warn(f"the checkpoint {name} is damaged ({reason}); taking the one before it")
             continue
         return found
     return None
+
+
+def _check(blobs: Blobs, digest: str) -> None:
+    """Read a blob to its end, in pieces: who leads a training without taking part has no memory for a model."""
+    with blobs.open(digest) as stream:
+        for _ in chunks(stream):
+            pass
 
 
 def write_checkpoint(

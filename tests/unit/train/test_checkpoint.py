@@ -1,4 +1,5 @@
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,18 @@ def test_the_newest_few_are_kept_and_the_newest_is_found(store: Store) -> None:
     assert found.step == 100
     assert not warnings
     assert read_checkpoint(Blobs(store), found.tree) == (b"state 100", {"step": 100})
+
+
+def test_finding_it_takes_no_memory_for_the_model(store: Store) -> None:
+    size_bytes = 32 << 20
+    write_checkpoint(store, Blobs(store), KEY, step=1, state=bytes(size_bytes), progress={}, keep=1)
+    tracemalloc.start()
+    try:
+        assert newest(store)[0] is not None
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < size_bytes // 4
 
 
 def test_none_is_no_error(store: Store) -> None:
