@@ -11,7 +11,6 @@ Object = dict[str, Any]
 
 IMAGE_USER = Security()
 """The image's user and group."""
-USER = IMAGE_USER.user
 SECRET_KEYS = {
     "AWS_ACCESS_KEY_ID": "access-key",
     "AWS_SECRET_ACCESS_KEY": "secret-key",
