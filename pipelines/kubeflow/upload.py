@@ -38,29 +38,22 @@ def upload(server: Server, graph: Graph, kubernetes: KubernetesConfig, name: str
         path = Path(folder, "conveyor.yaml")
         write_yaml(graph, path, kubernetes=kubernetes)
         version = version_name(path.read_bytes())
-        found = pipeline_id(server, name)
-        if found is None:
+
+        def make_pipeline(client: Any) -> str:
             # The first version is named as its pipeline: ours, with a name of its own, stands beside it.
-            found = _make(
-                server,
-                lambda client: (
-                    client.upload_pipeline(
-                        str(path), pipeline_name=name, namespace=server.namespace
-                    ).pipeline_id
-                ),
-                lambda: pipeline_id(server, name),
-            )
-        known = _version_id(server, found, version)
+            made = client.upload_pipeline(str(path), pipeline_name=name, namespace=server.namespace)
+            return str(made.pipeline_id)
+
+        def make_version(client: Any) -> str:
+            made = client.upload_pipeline_version(str(path), version, pipeline_id=ours)
+            return str(made.pipeline_version_id)
+
+        ours = pipeline_id(server, name) or _make(server, make_pipeline, lambda: pipeline_id(server, name))
+        known = _version_id(server, ours, version)
         if known is not None:
-            return Version(found, known, version, is_new=False)
-        made = _make(
-            server,
-            lambda client: (
-                client.upload_pipeline_version(str(path), version, pipeline_id=found).pipeline_version_id
-            ),
-            lambda: _version_id(server, found, version),
-        )
-        return Version(found, made, version, is_new=True)
+            return Version(ours, known, version, is_new=False)
+        made = _make(server, make_version, lambda: _version_id(server, ours, version))
+        return Version(ours, made, version, is_new=True)
 
 
 def experiment_id(server: Server, name: str) -> str:
@@ -80,7 +73,7 @@ def _make(server: Server, make: Callable[[Any], str], find: Callable[[], str | N
     """The id of what `make` makes; of what `find` finds where another submission was faster by a moment."""
     try:
         with server.calling() as client:
-            return str(make(client))
+            return make(client)
     except TakenError:
         found = find()
         if found is None:

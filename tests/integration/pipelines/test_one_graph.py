@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from components.cluster.config import KubernetesConfig
+from components.common.ends import read_end
 from components.common.runs import list_runs, read_pointer
 from components.common.store import Store, open_store
 from pipelines.graph import GRAPH, Graph, Step
@@ -169,6 +170,9 @@ def test_kubeflows_last_task_leaves_what_conveyor_run_leaves(first: Any, place: 
     document: Any = read_result(store, "kubeflow")
     result = document["result"]
     jsonschema.validate(result, SCHEMA)
+    noted = read_end(store, "kubeflow", "promote")
+    assert noted is not None
+    assert document["job"] == noted.job != ""  # whose it is, for `submit` of another run of the name
     assert {step["state"] for step in result["steps"].values()} == {"reused"}
     for part in ("ingest", "metrics", "model", "compressed", "promoted", "awaiting_approval"):
         assert result[part] == first[part], part
