@@ -35,7 +35,8 @@ class World:
         self.on_create: Callable[[Object], object] = lambda body: None
         self._uids = itertools.count(1)
         self._said = io.StringIO()
-        self.relay = Relay(LineReporter(self._said))
+        self.reporter = LineReporter(self._said)
+        self.relay = Relay(self.reporter)
 
     @property
     def said(self) -> str:
@@ -118,8 +119,8 @@ class World:
     def create(self, kind: Kind, body: Object) -> Object | None:
         if (kind.name, body["metadata"]["name"]) in self.objects:
             return None
-        body = dict(body)
-        found = self.add(kind, body["metadata"]["name"], metadata=body.pop("metadata"), **body)
+        parts = {name: part for name, part in body.items() if name != "kind"}
+        found = self.add(kind, body["metadata"]["name"], **parts)
         self.on_create(found)
         return found
 

@@ -1,0 +1,149 @@
+"""What a launcher makes of Jobs that do not go well; the store, the keys and the objects are the real ones."""
+
+import types
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import create_model
+
+from components.cluster import follow, launch
+from components.cluster.api import JOB, MPI_JOB
+from components.cluster.config import KubernetesConfig, TrainingConfig
+from components.cluster.launch import Launcher, pod_environment
+from components.cluster.release import give_up
+from components.common.errors import ConveyorError, StepError
+from components.common.progress import QuietReporter
+from components.common.sections import RootBase, StoreSection
+from components.common.step import Outcome, execute
+from support.cluster_memory import BEGIN_S, Object, World
+from support.dummy import run as dummy
+from support.dummy.config import DummyConfig
+
+OURS = {"apiVersion": "batch/v1", "kind": "Job", "name": "conveyor-run-a", "uid": "ours"}
+THEIRS = {**OURS, "name": "conveyor-run-b", "uid": "theirs"}
+
+
+class Training:
+    """The dummy step by the name of training, launched in a world in memory."""
+
+    def __init__(self, world: World, folder: Path, **training: Any) -> None:
+        self.world = world
+        self.program: Any = types.ModuleType(dummy.__name__)
+        self.program.__dict__.update(vars(dummy), NAME="train", __name__=dummy.__name__)
+        root: Any = create_model("Root", __base__=RootBase, train=(DummyConfig, DummyConfig()))
+        self.config: RootBase = root(
+            store=StoreSection(url=str(folder)),
+            kubernetes=KubernetesConfig(training=TrainingConfig(**training)),
+        )
+        self.store = self.config.store.open()
+
+    def publish(self) -> None:
+        """As the pods do."""
+        with pod_environment("train", self.config.kubernetes):
+            execute(self.program, self.config.section("train"), dummy.Inputs(), self.store, QuietReporter())
+
+    def launch(self) -> Outcome:
+        cluster: Any = self.world
+        launcher = Launcher(cluster, owners=(OURS,))
+        return launcher.run(
+            self.program, self.config, dummy.Inputs(), self.store, self.world.reporter, run_id="r1"
+        )
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    found = World()
+    monkeypatch.setattr(follow, "DRAIN_S", 0.0)
+    watch: Callable[..., Any] = partial(
+        follow.JobWatch, clock=lambda: found.now, wall=lambda: BEGIN_S + found.now, pause=found.sleep
+    )
+    monkeypatch.setattr(launch, "JobWatch", watch)
+    return found
+
+
+def evicted_worker(world: World) -> None:
+    world.pod("w-0", "Failed", role="worker", reason="Evicted", message="low on memory")
+    world.pod("w-1", role="worker")
+
+
+def test_an_mpi_job_with_an_evicted_worker_is_made_anew_and_ends_well(world: World, tmp_path: Path) -> None:
+    training = Training(world, tmp_path, kind="mpi-job", pods=2)
+    made: list[Object] = []
+
+    def created(job: Object) -> None:
+        if job["kind"] != "MPIJob":
+            return
+        made.append(job)
+        if len(made) < 3:
+            evicted_worker(world)
+        else:
+            training.publish()
+            job["status"] = {"conditions": [{"type": "Succeeded", "status": "True"}]}
+
+    world.on_create = created
+    outcome = training.launch()
+    assert outcome.state == "done"
+    assert len({job["metadata"]["uid"] for job in made}) == 3
+    assert "pod w-0 was evicted: low on memory; the operator does not replace it" in world.said
+    assert "(2 of 10)" in world.said
+
+
+def test_making_it_anew_has_its_end(world: World, tmp_path: Path) -> None:
+    training = Training(world, tmp_path, kind="mpi-job", pods=2, max_attempts=2)
+    world.on_create = lambda job: evicted_worker(world) if job["kind"] == "MPIJob" else None
+    with pytest.raises(StepError, match="w-0 was evicted") as failed:
+        training.launch()
+    assert "after 3 tries (kubernetes.training.max_attempts)" in str(failed.value.where)
+    assert len(world.deleted) == 3
+    assert not [key for key in world.objects if key[0] == "MPIJob"]
+
+
+def stuck(world: World, *, joined: bool) -> Callable[[Object], None]:
+    def created(job: Object) -> None:
+        if job["kind"] == "Job":
+            world.pod("p-0")
+            world.unschedulable("p-1")
+            if joined:
+                job["metadata"]["ownerReferences"] = [OURS, THEIRS]
+
+    return created
+
+
+def failure(training: Training) -> ConveyorError:
+    with pytest.raises(ConveyorError) as failed:
+        training.launch()
+    return failed.value
+
+
+def test_a_training_that_is_given_up_half_way_holds_nothing(world: World, tmp_path: Path) -> None:
+    world.on_create = stuck(world, joined=False)
+    error = failure(Training(world, tmp_path, pods=2))
+    assert "no node takes the pod, for 300 s now" in error.what
+    assert "the Job was deleted, so that it holds nothing" in str(error.todo)
+    assert len(world.deleted) == 1
+    assert world.deleted[0].startswith("Job conveyor-train-")
+
+
+def test_a_job_that_others_follow_is_left_to_them(world: World, tmp_path: Path) -> None:
+    world.on_create = stuck(world, joined=True)
+    error = failure(Training(world, tmp_path, pods=2))
+    assert "the Job is left to the other launchers that follow it" in str(error.todo)
+    assert world.deleted == []
+    job = next(found for (kind, _), found in world.objects.items() if kind == "Job")
+    assert job["metadata"]["ownerReferences"] == [THEIRS]
+
+
+def test_the_last_one_who_gives_up_takes_the_job_with_it(world: World) -> None:
+    cluster: Any = world
+    job = world.mpi_job()
+    job["metadata"]["ownerReferences"] = [OURS, THEIRS]
+    assert give_up(cluster, job, (OURS,)) is False
+    assert give_up(cluster, job, (THEIRS,)) is True
+    assert world.get(MPI_JOB, job["metadata"]["name"]) is None
+    # One that somebody made in its place in the meantime is spared.
+    other = world.job()
+    assert give_up(cluster, {**other, "metadata": {**other["metadata"], "uid": "before"}}) is True
+    assert world.get(JOB, other["metadata"]["name"]) is other
