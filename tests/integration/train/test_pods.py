@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,16 @@ def test_a_pod_that_falls_silent_counts_as_dead(stored: Stored, store: Path) -> 
         assert job.wait_for_end(1) == 75
         job.kill(0)
         job.wait_for_generation(3)
+
+
+def test_survivors_of_a_silent_pod_end_within_half_a_minute(stored: Stored, store: Path) -> None:
+    """With the settings as they are: nothing is made quicker for the test."""
+    with JobOfPods(store, stored[1], ENDLESS, pods=2) as job:
+        job.wait_for_step(3)
+        began = time.monotonic()
+        job.pods[1].process.send_signal(signal.SIGSTOP)
+        assert job.wait_for_end(0) == 75
+        assert time.monotonic() - began < 30
 
 
 def test_a_training_that_comes_no_further_is_given_up(stored: Stored, store: Path) -> None:

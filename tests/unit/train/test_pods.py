@@ -12,9 +12,10 @@ from components.common.errors import InputError, StepError
 from components.common.store import open_store
 from components.train.config import TrainConfig
 from components.train.pods.coordinator import Coordinator
-from components.train.pods.environment import num_pods, this_pod
+from components.train.pods.environment import SILENCE_S, num_pods, this_pod
 from components.train.pods.errors import TrainingFailedError
 from components.train.pods.generations import begin_generation, document, end_generation, forget_generations
+from components.train.pods.lead import FAREWELL_S, WAKE_S
 from components.train.pods.member import interface_of
 from components.train.pods.mpi import read_hosts, ssh_command
 from components.train.pods.wire import MAX_FIRST_LINE, Connection, proof, proves
@@ -87,6 +88,11 @@ def test_the_placement_is_that_of_as_many_local_workers(tmp_path: Path) -> None:
         choose_placement(TrainConfig(workers=4), shards, Machine(**MACHINE, pods=3, min_pods=3))
     with pytest.raises(InputError, match="several pods"):
         choose_placement(TrainConfig(engine="inline"), shards, Machine(**MACHINE, pods=3, min_pods=3))
+
+
+def test_survivors_of_a_silent_pod_are_told_in_half_a_minute() -> None:
+    """What may pass, one after the other, between a pod's last sign of life and the exit of the others."""
+    assert SILENCE_S + WAKE_S + FAREWELL_S < 30
 
 
 def test_generations_count_those_that_come_no_further(tmp_path: Path) -> None:
