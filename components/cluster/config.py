@@ -171,7 +171,8 @@ class KubernetesConfig(StepConfig):
     deadline_s: int | None = Field(default=86400, ge=1)
     """Seconds that one step may take, waiting included; null is no limit."""
     start_timeout_s: int = Field(default=300, ge=5)
-    """Seconds that a pod may wait for a node, an image or a volume before the launch is given up and the reason told."""
+    """Seconds that a pod may wait for a node, an image or a volume before the launch is given up and the reason told. An
+    image that is being pulled has 25 minutes more."""
     retries: int = Field(default=3, ge=0, le=100)
     """How often a step's pod that failed is started anew (not after wrong settings; drains and preemption do not count)."""
     grace_s: int = Field(default=30, ge=1)
