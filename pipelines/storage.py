@@ -1,7 +1,9 @@
-"""`conveyor store init`: the bucket of a new cluster."""
+"""`conveyor store`: the bucket of a new cluster, and whether a store is there and right."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -11,6 +13,7 @@ from pipelines.commands.options import Session, store_option
 from pipelines.config import read_config
 
 PAUSE_S = 2.0
+T = TypeVar("T")
 
 
 @click.group(name="store")
@@ -18,10 +21,10 @@ def command() -> None:
     """Set up the place where results are kept."""
 
 
-@command.command()
-@click.option("-f", "--file", type=click.Path(path_type=Path), help="A config file (YAML), for its store.")
-@store_option
-@click.option(
+file_option = click.option(
+    "-f", "--file", type=click.Path(path_type=Path), help="A config file (YAML), for its store."
+)
+wait_option = click.option(
     "--wait",
     "wait_s",
     metavar="SECONDS",
@@ -29,25 +32,47 @@ def command() -> None:
     default=0.0,
     help="How long a server that does not answer yet is waited for [0].",
 )
+
+
+@command.command()
+@file_option
+@store_option
+@wait_option
 @click.pass_obj
 def init(session: Session, file: Path | None, store: str | None, wait_s: float) -> None:
     """Make the store's bucket where there is none, and check that the store keeps what it must promise."""
     from components.common.store.bucket import make_bucket
 
     opened = read_config(session.graph, file, (), {"store": store}).store.open()
+    made = _answer(lambda: make_bucket(opened), wait_s)
+    opened.check()
+    click.echo(_said(opened, "made" if made else "was there"))
+
+
+@command.command()
+@file_option
+@store_option
+@wait_option
+@click.pass_obj
+def check(session: Session, file: Path | None, store: str | None, wait_s: float) -> None:
+    """Check that the store is there, takes the credentials, and keeps what it must promise; make nothing."""
+    opened = read_config(session.graph, file, (), {"store": store}).store.open()
+    _answer(opened.check, wait_s)
+    click.echo(_said(opened, "is there"))
+
+
+def _answer(ask: Callable[[], T], wait_s: float) -> T:
+    """What the server says, once there is one. Raises what `ask` raises, `StoreError` only after `wait_s` seconds."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            made = make_bucket(opened)
-            break
+            return ask()
         except StoreError as error:
             if time.monotonic() >= deadline:
                 raise
             click.echo(f"waiting for the store: {error.found or error.what}", err=True)
         time.sleep(PAUSE_S)
-    opened.check()
-    click.echo(_said(opened, made))
 
 
-def _said(store: Store, made: bool) -> str:
-    return f"{store.url}: {'made' if made else 'was there'}; readable, writable, conditional writes hold"
+def _said(store: Store, how: str) -> str:
+    return f"{store.url}: {how}; readable, writable, conditional writes hold"

@@ -14,7 +14,8 @@ from components.common.store import Store
 from components.common.store.base import NotFoundError, ObjectInfo
 from components.promote.documents import Champion, Version
 from components.promote.registry import Registry, list_registries
-from pipelines.attempts import Attempt, read_retraining
+from pipelines.attempts import ROOT as RETRAINING
+from pipelines.attempts import Attempt, Retraining, read_retraining
 
 NEWEST_RUNS = 500
 """So many results are read; older runs are only counted."""
@@ -54,6 +55,8 @@ class ModelFacts:
     attempt: Attempt | None
     num_checks: int
     checked: float | None
+    retraining_seen: float | None
+    """When a retraining last showed itself, seconds since the epoch: it began, went on, ended, or had nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class Looker:
             with_ingest=_newest(f for f in ended if f.ingest is not None),
             with_accuracy=_newest(f for f in ended if f.accuracy is not None),
             with_chosen=_newest(f for f in ended if f.chosen is not None),
-            models=tuple(self._model(Registry(self._store, name)) for name in list_registries(self._store)),
+            models=tuple(self._model(Registry(self._store, name)) for name in self._names()),
         )
 
     def _newest_runs(self) -> tuple[int, list[tuple[str, float | None]]]:
@@ -131,6 +134,16 @@ class Looker:
         except (NotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None  # Collected meanwhile, or damaged: `conveyor verify` is who looks for that.
 
+    def _names(self) -> list[str]:
+        """Of registered models, and of those whose first attempt has not come to that."""
+        attempted = {name for name, _ in self._attempts()}
+        return sorted({*list_registries(self._store), *attempted})
+
+    def _attempts(self) -> Iterable[tuple[str, float]]:
+        """Name of each retrained model, and when its document was written."""
+        for info in self._store.list(RETRAINING):
+            yield info.key.removeprefix(RETRAINING).removesuffix(".json"), info.modified
+
     def _model(self, registry: Registry) -> ModelFacts:
         pointer = registry.pointer().document
         numbers = registry.numbers()
@@ -144,7 +157,18 @@ class Looker:
             attempt=document.attempt,
             num_checks=document.checks,
             checked=_seconds(document.checked),
+            retraining_seen=self._retraining_seen(registry.name, document),
         )
+
+    def _retraining_seen(self, name: str, document: Retraining) -> float | None:
+        attempt = document.attempt
+        if attempt is None:
+            return None
+        times = [_seconds(text) for text in (document.checked, attempt.ended, attempt.began)]
+        if attempt.state == "running":
+            # One that goes on after a failure began long ago: only the document's own time tells.
+            times.append(dict(self._attempts()).get(name))
+        return max(time for time in times if time is not None)
 
 
 def _newest(runs: Iterable[RunFacts]) -> RunFacts | None:

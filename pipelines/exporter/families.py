@@ -164,8 +164,15 @@ def _retraining(models: Sequence[ModelFacts]) -> Iterator[Metric]:
         "When a schedule last saw that nothing had changed.",
         labels=("registry",),
     )
+    seen = GaugeMetricFamily(
+        "conveyor_retraining_last_seen_timestamp_seconds",
+        "When a retraining last began, went on, ended, or saw that nothing had changed.",
+        labels=("registry",),
+    )
     for model in models:
         assert model.attempt is not None
+        if model.retraining_seen is not None:
+            seen.add_metric((model.registry,), model.retraining_seen)
         for state in get_args(AttemptState):
             states.add_metric((model.registry, state), state == model.attempt.state)
         if model.attempt.ended is not None:
@@ -173,7 +180,7 @@ def _retraining(models: Sequence[ModelFacts]) -> Iterator[Metric]:
         checks.add_metric((model.registry,), model.num_checks)
         if model.checked is not None:
             checked.add_metric((model.registry,), model.checked)
-    yield from (states, ended, checks, checked)
+    yield from (seen, states, ended, checks, checked)
 
 
 def gauge(name: str, text: str, value: float) -> Metric:

@@ -17,6 +17,62 @@ CHART = Path(__file__).resolve().parents[2] / "charts" / "conveyor"
 KUBERNETES = "1.35.0"
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as quick
 
+# What the checkers and the tests of what is rendered look at: each setting that makes or changes an object, once.
+EVERYTHING: Object = {
+    "metrics": {"enabled": True, "serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
+    "kubeflow": {"enabled": True, "createServiceAccount": True},
+    "example": {"enabled": True},
+    "webhook": {"enabled": True, "existingSecret": "news"},
+    "kueue": {"queue": "team-a"},
+    "image": {"pullSecrets": ["registry"]},
+    "podLabels": {"team": "vision", "app.kubernetes.io/part-of": "mine"},
+    "podAnnotations": {"note": "here"},
+    "extraEnv": {"HTTPS_PROXY": "http://proxy:3128", "FLAG": "on"},
+    "nodeSelector": {"pool": "cpu"},
+    "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "priorityClassName": "low",
+    "rbac": {"users": [{"kind": "User", "name": "ada", "apiGroup": "rbac.authorization.k8s.io"}]},
+    "networkPolicy": {
+        "extraEgress": [{"to": [{"ipBlock": {"cidr": "198.51.100.30/32"}}], "ports": [{"port": 3128}]}]
+    },
+    "config": {
+        "ingest": {"source": "/images"},
+        "store": {"ca_bundle": "/etc/ca/ca.crt"},
+        "kubernetes": {
+            "mounts": [
+                {"name": "ca", "path": "/etc/ca", "config_map": "authority"},
+                {"name": "images", "path": "/images", "claim": "photos", "read_only": False},
+                {"name": "more", "path": "/more", "secret": "more"},
+            ]
+        },
+    },
+}
+EXTERNAL: Object = {
+    "storage": {"kind": "external", "existingSecret": "mine"},
+    "config": {"store": {"url": "s3://results/x"}},
+}
+IDENTITY: Object = {
+    "storage": {"kind": "external", "podIdentity": True, "bucket": {"create": True}},
+    "serviceAccounts": {
+        "step": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/conveyor"}}
+    },
+    "config": {"store": {"url": "s3://results/x", "region": "eu-central-1"}},
+    "networkPolicy": {
+        "store": {"cidrs": [], "to": [{"namespaceSelector": {}}], "ports": [8080]},
+        "apiServer": {
+            "cidrs": ["192.0.2.10/32"],
+            "to": [{"podSelector": {"matchLabels": {"component": "api"}}}],
+        },
+    },
+}
+CASES: dict[str, Object] = {
+    "defaults": {},
+    "everything": EVERYTHING,
+    "external": EXTERNAL,
+    "identity": IDENTITY,
+}
+
 
 class RefusedError(Exception):
     """Helm's own words."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from components.cluster.config import KubernetesConfig, TrainingConfig
 from components.cluster.jobs import launcher_job, step_job, training_job
 from components.cluster.mpi import mpi_job
+from components.cluster.names import labels
 from support.network_policy import End, Host, Pod
 
 NAMESPACE = "ml"
@@ -18,11 +19,17 @@ S3 = Host("52.216.0.1")
 RECEIVER = Host("198.51.100.20")
 PERSON = Host("203.0.113.7")
 NODE_CREDENTIALS = Host("169.254.169.254")
+IDENTITY_AGENT = Host("169.254.170.23")
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system", "10.0.9.2")
 STRANGER = Pod({"app": "shop"}, NAMESPACE, "10.0.0.99")
 FOREIGN = Pod({"app": "shop"}, "other", "10.0.5.5")
 PROMETHEUS = Pod({"app.kubernetes.io/name": "prometheus"}, "monitoring", "10.0.6.6")
-KUBEFLOW = Pod({"workflows.argoproj.io/workflow": "run-7"}, NAMESPACE, "10.0.0.50")
+PROXY = Host("198.51.100.30")
+STS = Host("52.94.0.1")
+STORE_INSIDE = Pod({"app": "ceph-rgw"}, "storage", "10.0.7.7")
+"""An external store that runs in the cluster, in a namespace of its own."""
+KFP_API = Pod({"app": "ml-pipeline"}, "kubeflow", "10.0.8.8")
+KFP_METADATA = Pod({"component": "metadata-grpc-server"}, "kubeflow", "10.0.8.9")
 GLOO = 41237
 """One of the ephemeral ports that Gloo takes."""
 
@@ -62,6 +69,31 @@ STEPS = {"a step": STEP, "training": TRAIN, "an MPIJob's launcher": MPI_LAUNCHER
 """Pods that the launcher makes, and that therefore no chart or manifest needs to be asked for."""
 
 
+def _task(name: str, ip: str) -> Pod:
+    """A task of a Kubeflow run: our labels (pipelines/kubeflow/task.py), and Argo's own."""
+    argo = {"workflows.argoproj.io/workflow": "run-7", "workflows.argoproj.io/completed": "false"}
+    return Pod({**labels(name, step=name), **argo}, NAMESPACE, ip)
+
+
+KUBEFLOW = _task("ingest", "10.0.0.50")
+KUBEFLOW_TRAIN = _task("train", "10.0.0.51")
+KUBEFLOW_REPORT = _task("report", "10.0.0.52")
+KUBEFLOW_TASKS = {"a task": KUBEFLOW, "its train task": KUBEFLOW_TRAIN, "its report": KUBEFLOW_REPORT}
+
+
+def needed_by_kubeflow() -> list[Flow]:
+    """What the pods of a Kubeflow run talk to besides the store: Argo's and Kubeflow's containers are in each of them."""
+    flows = [Flow(KUBEFLOW_REPORT, RECEIVER, 443, "the run's report tells the webhook")]
+    for name, pod in KUBEFLOW_TASKS.items():
+        flows += [
+            Flow(pod, API, 6443, f"{name} of Kubeflow: Argo's container reports; train makes Jobs"),
+            Flow(pod, KFP_METADATA, 8080, f"{name} of Kubeflow writes what it did to the metadata server"),
+            Flow(pod, KFP_API, 8887, f"{name} of Kubeflow asks the pipeline server's cache"),
+            Flow(pod, DNS, 53, f"{name} of Kubeflow resolves names", "UDP"),
+        ]
+    return flows
+
+
 def needed() -> list[Flow]:
     """What training and launching need, wherever the store is."""
     flows = [
@@ -92,6 +124,8 @@ def forbidden() -> list[Flow]:
         Flow(PERSON, LAUNCHER, 8080, "somebody outside reaches a launcher"),
         Flow(STRANGER, STEP, 8080, "another pod reaches a step"),
         Flow(TRAIN, STRANGER, 80, "training reaches another pod of the namespace"),
+        Flow(KUBEFLOW_TRAIN, TRAIN, GLOO, "a task of a Kubeflow run reaches a training pod"),
+        Flow(TRAIN, KUBEFLOW_TRAIN, GLOO, "a training pod reaches a task of a Kubeflow run"),
     ]
     for name, pod in {**STEPS, "a launcher": LAUNCHER}.items():
         flows += [
@@ -115,6 +149,7 @@ def forbidden_with_storage(storage: Pod, port: int) -> list[Flow]:
         Flow(STRANGER, storage, port, "another pod of the namespace reads the results"),
         Flow(FOREIGN, storage, port, "another namespace's pod reads the results"),
         Flow(PERSON, storage, port, "somebody outside reads the results"),
+        Flow(storage, STORE_INSIDE, 8080, "the storage reaches another one"),
         Flow(STEP, storage, 9001, "a step reaches another port of the storage"),
         Flow(storage, API, 443, "the storage reaches the API server"),
         Flow(storage, PERSON, 443, "the storage calls somebody outside"),

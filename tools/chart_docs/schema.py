@@ -16,6 +16,68 @@ POD_RESOURCES: Schema = {
     "additionalProperties": False,
 }
 
+# The fields of Kubernetes 1.35. Null takes a default of the chart away.
+NUMBER: Schema = {"type": ["integer", "null"], "minimum": 0}
+SWITCH: Schema = {"type": ["boolean", "null"]}
+OBJECT: Schema = {"type": ["object", "null"]}
+
+
+def _choice(*names: str) -> Schema:
+    return {"enum": [*names, None]}
+
+
+PROFILE: Schema = {
+    "type": ["object", "null"],
+    "properties": {
+        "type": {"enum": ["RuntimeDefault", "Localhost", "Unconfined"]},
+        "localhostProfile": {"type": ["string", "null"]},
+    },
+    "additionalProperties": False,
+}
+
+
+BOTH: Schema = {
+    "runAsUser": NUMBER,
+    "runAsGroup": NUMBER,
+    "runAsNonRoot": SWITCH,
+    "seccompProfile": PROFILE,
+    "appArmorProfile": PROFILE,
+    "seLinuxOptions": OBJECT,
+    "windowsOptions": OBJECT,
+}
+POD_SECURITY: Schema = {
+    "description": "A pod's security context, as Kubernetes writes it.",
+    "type": "object",
+    "properties": {
+        **BOTH,
+        "fsGroup": NUMBER,
+        "fsGroupChangePolicy": _choice("OnRootMismatch", "Always"),
+        "seLinuxChangePolicy": _choice("Recursive", "MountOption"),
+        "supplementalGroups": {"type": ["array", "null"], "items": {"type": "integer", "minimum": 0}},
+        "supplementalGroupsPolicy": _choice("Merge", "Strict"),
+        "sysctls": {"type": ["array", "null"], "items": {"type": "object"}},
+    },
+    "additionalProperties": False,
+}
+NAMES: Schema = {"type": ["array", "null"], "items": {"type": "string"}}
+CONTAINER_SECURITY: Schema = {
+    "description": "A container's security context, as Kubernetes writes it.",
+    "type": "object",
+    "properties": {
+        **BOTH,
+        "allowPrivilegeEscalation": SWITCH,
+        "capabilities": {
+            "type": ["object", "null"],
+            "properties": {"add": NAMES, "drop": NAMES},
+            "additionalProperties": False,
+        },
+        "privileged": SWITCH,
+        "procMount": _choice("Default", "Unmasked"),
+        "readOnlyRootFilesystem": SWITCH,
+    },
+    "additionalProperties": False,
+}
+
 
 def values_schema(values: Iterable[Value], config: Mapping[str, Any]) -> str:
     """The schema's text. `config` is what `conveyor config --schema` prints."""
@@ -24,8 +86,8 @@ def values_schema(values: Iterable[Value], config: Mapping[str, Any]) -> str:
     settings.pop("$schema", None)
     definitions["Config"] = _older(settings)
     definitions["PodResources"] = POD_RESOURCES
-    # Kubernetes itself checks these when the chart is installed.
-    definitions["PodSecurityContext"] = definitions["SecurityContext"] = {"type": "object"}
+    definitions["PodSecurityContext"] = POD_SECURITY
+    definitions["SecurityContext"] = CONTAINER_SECURITY
     schema = {
         # Of 2019 and later nothing is used that older Helms would not read.
         "$schema": "http://json-schema.org/draft-07/schema#",

@@ -27,23 +27,35 @@
 {{- $own := dict
     "image" (include "conveyor.image" .Values.image)
     "image_pull_policy" .Values.image.pullPolicy
-    "image_pull_secrets" .Values.image.pullSecrets
     "secret" (include "conveyor.secret" .)
     "service_account" (include "conveyor.stepAccount" .)
     "launcher_service_account" (include "conveyor.launcherAccount" .)
     "labels" $labels
     "annotations" .Values.podAnnotations
-    "node_selector" .Values.nodeSelector
-    "tolerations" .Values.tolerations
     "env" .Values.extraEnv -}}
-{{- if .Values.affinity }}{{ $_ := set $own "affinity" .Values.affinity }}{{ end -}}
-{{- if .Values.priorityClassName }}{{ $_ := set $own "priority_class" .Values.priorityClassName }}{{ end -}}
+{{- $_ := merge $own (include "conveyor.ownPlacement" . | fromYaml) -}}
 {{- if .Values.kueue.queue }}{{ $_ := set $own "queue" .Values.kueue.queue }}{{ end -}}
 {{- range $key, $value := $own -}}
   {{- include "conveyor.fill" (dict "in" $pods "key" $key "value" $value) -}}
 {{- end -}}
+{{- $security := default dict (get $pods "security") -}}
+{{- range $key, $name := dict "user" "runAsUser" "group" "runAsGroup" "fs_group" "fsGroup" -}}
+  {{- include "conveyor.fill" (dict "in" $security "key" $key "value" (index $.Values.podSecurityContext $name)) -}}
+{{- end -}}
+{{- $_ := set $pods "security" $security -}}
 {{- $_ := set $config "kubernetes" $pods -}}
 {{- toYaml $config -}}
+{{- end }}
+
+{{/* Where pods run, of the values, under the names that the config has for it. */}}
+{{- define "conveyor.ownPlacement" -}}
+{{- $found := dict
+    "image_pull_secrets" .Values.image.pullSecrets
+    "node_selector" .Values.nodeSelector
+    "tolerations" .Values.tolerations -}}
+{{- with .Values.affinity }}{{ $_ := set $found "affinity" . }}{{ end -}}
+{{- with .Values.priorityClassName }}{{ $_ := set $found "priority_class" . }}{{ end -}}
+{{- toYaml $found -}}
 {{- end }}
 
 {{/* The bucket of a store section. */}}

@@ -6,7 +6,7 @@
 {{/* Labels by which pods of one component are found. Arguments: root, component. */}}
 {{- define "conveyor.selector" -}}
 app.kubernetes.io/name: conveyor
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
@@ -90,4 +90,41 @@ kube-score/ignore: container-image-pull-policy{{ with . }},{{ . }}{{ end }}
 - ipBlock: {cidr: {{ . | quote }}}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/*
+One rule of a policy's `egress`: these ports at what `to` (cidrs, to) names. Nothing where it names nobody: a rule without
+peers would be open to everybody. Arguments: ports, to.
+*/}}
+{{- define "conveyor.hole" -}}
+{{- if or .to.cidrs .to.to -}}
+- ports:
+    {{- range .ports }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  to:
+    {{- include "conveyor.peers" .to.cidrs | nindent 4 }}
+    {{- with .to.to }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}
+{{- end }}
+
+{{/*
+Annotations of a Job that Helm waits for. Where it fails, its log is told (Helm 4; older ones keep the Job, so that
+`kubectl logs` shows it). Arguments: when, weight.
+*/}}
+{{- define "conveyor.hook" -}}
+{{ include "conveyor.pulledOnce" "" }}
+helm.sh/hook: {{ .when }}
+helm.sh/hook-weight: {{ .weight | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+helm.sh/hook-output-log-policy: hook-failed
+{{- end }}
+
+{{/* podFailurePolicy of a Job that Helm waits for: what it said once (wrong settings, no answer for long) it would say again. */}}
+{{- define "conveyor.failsAtOnce" -}}
+rules:
+  - {action: Ignore, onPodConditions: [{type: DisruptionTarget, status: "True"}]}
+  - {action: FailJob, onExitCodes: {operator: In, values: [2, 3]}}
 {{- end }}

@@ -1,5 +1,6 @@
 {{/*
-The pod of our image: what components/cluster/pods.py makes for steps, for the chart's own pods.
+The pod of our image: what components/cluster/pods.py makes for steps, for the chart's own pods. What they share with the
+steps (image, environment, Secret, mounts) is read from the config's section `kubernetes`, so that it is the same.
 Arguments: root, component, account, args, resources; optional: token (the API is used), env (list), restartPolicy,
 ports and probes (maps into the container), webhook.
 */}}
@@ -19,8 +20,9 @@ spec:
 
 {{- define "conveyor.podSpec" -}}
 {{- $values := .root.Values -}}
-{{- $secret := include "conveyor.secret" .root -}}
-serviceAccountName: {{ .account }}
+{{- $pods := (include "conveyor.config" .root | fromYaml).kubernetes -}}
+{{- $secret := $pods.secret -}}
+serviceAccountName: {{ .account | quote }}
 automountServiceAccountToken: {{ default false .token }}
 enableServiceLinks: false
 {{- with .restartPolicy }}
@@ -29,11 +31,17 @@ restartPolicy: {{ . }}
 terminationGracePeriodSeconds: 30
 securityContext:
   {{- toYaml $values.podSecurityContext | nindent 2 }}
-{{- include "conveyor.placement" .root }}
+{{- $placed := pick $pods "image_pull_secrets" "node_selector" "tolerations" "affinity" "priority_class" -}}
+{{- if eq .component "launcher" -}}
+  {{- range $key, $value := dig "placement" "launcher" dict $pods -}}
+    {{- if not (kindIs "invalid" $value) }}{{ $_ := set $placed $key $value }}{{ end -}}
+  {{- end -}}
+{{- end -}}
+{{- include "conveyor.placement" $placed }}
 containers:
   - name: conveyor
-    image: {{ include "conveyor.image" $values.image | quote }}
-    imagePullPolicy: {{ $values.image.pullPolicy }}
+    image: {{ $pods.image | quote }}
+    imagePullPolicy: {{ $pods.image_pull_policy }}
     args: {{ toJson .args }}
     env:
       - {name: CONVEYOR_CORES, value: "1"}
@@ -42,25 +50,25 @@ containers:
       - name: CONVEYOR_POD
         valueFrom: {fieldRef: {fieldPath: metadata.name}}
       {{- end }}
-      {{- range $name, $value := $values.extraEnv }}
-      - {name: {{ $name }}, value: {{ $value | quote }}}
+      {{- range $name, $value := $pods.env }}
+      - {name: {{ $name | quote }}, value: {{ $value | quote }}}
       {{- end }}
       {{- with .env }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
       {{- if $secret }}
       - name: AWS_ACCESS_KEY_ID
-        valueFrom: {secretKeyRef: {name: {{ $secret }}, key: access-key}}
+        valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: access-key}}
       - name: AWS_SECRET_ACCESS_KEY
-        valueFrom: {secretKeyRef: {name: {{ $secret }}, key: secret-key}}
+        valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: secret-key}}
       - name: AWS_SESSION_TOKEN
-        valueFrom: {secretKeyRef: {name: {{ $secret }}, key: session-token, optional: true}}
+        valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: session-token, optional: true}}
       {{- end }}
       {{- if .webhook }}
       - name: CONVEYOR_WEBHOOK_URL
-        valueFrom: {secretKeyRef: {name: {{ $values.webhook.existingSecret }}, key: {{ $values.webhook.key }}, optional: true}}
+        valueFrom: {secretKeyRef: {name: {{ $values.webhook.existingSecret | quote }}, key: {{ $values.webhook.key }}, optional: true}}
       - name: CONVEYOR_WEBHOOK_SECRET
-        valueFrom: {secretKeyRef: {name: {{ $values.webhook.existingSecret }}, key: {{ $values.webhook.secretKey }}, optional: true}}
+        valueFrom: {secretKeyRef: {name: {{ $values.webhook.existingSecret | quote }}, key: {{ $values.webhook.secretKey }}, optional: true}}
       {{- end }}
     {{- with .container }}
     {{- toYaml . | nindent 4 }}
@@ -73,34 +81,52 @@ containers:
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
       - {name: config, mountPath: /etc/conveyor, readOnly: true}
+      {{- range $pods.mounts }}
+      - {name: {{ .name | quote }}, mountPath: {{ .path | quote }}, readOnly: {{ dig "read_only" true . }}}
+      {{- end }}
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: {{ dig "limits" "ephemeral-storage" "1Gi" .resources }}}
   - name: config
     configMap: {name: {{ include "conveyor.fullname" .root }}-config}
-{{- end }}
-
-{{/* Pull secrets and placement, for every pod of the chart. */}}
-{{- define "conveyor.placement" -}}
-{{- with .Values.image.pullSecrets }}
-imagePullSecrets:
-  {{- range . }}
-  - name: {{ . }}
+  {{- range $pods.mounts }}
+  - name: {{ .name | quote }}
+    {{- with .claim }}
+    persistentVolumeClaim: {claimName: {{ . | quote }}}
+    {{- end }}
+    {{- with .secret }}
+    secret: {secretName: {{ . | quote }}}
+    {{- end }}
+    {{- with .config_map }}
+    configMap: {name: {{ . | quote }}}
+    {{- end }}
   {{- end }}
 {{- end }}
-{{- with .Values.nodeSelector }}
+
+{{/* Pull secrets and placement, under their names in the config's section `kubernetes`. */}}
+{{- define "conveyor.placement" -}}
+{{- with .image_pull_secrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+{{- with .node_selector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.tolerations }}
+{{- with .tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.affinity }}
+{{- with .affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+{{- with .priority_class }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with .runtime_class }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- end }}

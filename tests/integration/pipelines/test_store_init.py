@@ -1,4 +1,4 @@
-"""`conveyor store init` and the example in a bucket, against a real server."""
+"""`conveyor store init`, `conveyor store check` and the example in a bucket, against a real server."""
 
 import secrets
 from pathlib import Path
@@ -23,13 +23,35 @@ def test_makes_the_bucket_once_and_then_finds_it(
     assert f"{url}: was there;" in capsys.readouterr().out
 
 
+def test_a_check_makes_nothing(s3_server: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"s3://conveyor-check-{secrets.token_hex(6)}/experiments"
+    for _ in range(2):
+        assert invoke(["store", "check", "--store", url, "--wait", "600"]) == 2
+        assert "there is no such bucket" in capsys.readouterr().err
+    assert invoke(["store", "init", "--store", url]) == 0
+    assert invoke(["store", "check", "--store", url]) == 0
+    assert f"{url}: is there; readable, writable" in capsys.readouterr().out
+
+
+def test_a_server_that_is_away_is_told_with_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("store: {url: 's3://nobody/x', endpoint: 'http://127.0.0.1:9', max_attempts: 1}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x" * 8)
+    assert invoke(["store", "check", "-f", str(config)]) == 3
+    assert "http://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["init", "check"])
 def test_wrong_credentials_are_told_at_once(
-    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
     if s3_server.name == "moto":
         pytest.skip("moto takes any secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
-    assert invoke(["store", "init", "--store", "s3://conveyor-refused", "--wait", "600"]) == 2
+    assert invoke(["store", what, "--store", "s3://conveyor-refused", "--wait", "600"]) == 2
     assert "the store refused the credentials" in capsys.readouterr().err
 
 

@@ -38,6 +38,20 @@ def test_every_value_is_described() -> None:
         {"config": {"kubernetes": {"training": {"pods": 4}}}},
         {"storage": {"bucket": {"create": True}, "minio": {"resources": {"limits": {"memory": "2Gi"}}}}},
         {"tolerations": [{"key": "gpu", "operator": "Exists"}], "podLabels": {"a": "b"}},
+        {
+            "podSecurityContext": {
+                "runAsUser": None,
+                "supplementalGroups": [7],
+                "seccompProfile": {"type": "Localhost"},
+            }
+        },
+        {"securityContext": {"capabilities": {"drop": ["ALL"]}, "seLinuxOptions": {"level": "s0"}}},
+        {
+            "networkPolicy": {
+                "store": {"to": [{"podSelector": {}}], "ports": [9000]},
+                "dns": {"ports": [5353]},
+            }
+        },
     ],
 )
 def test_right_values_are_accepted(values: object) -> None:
@@ -57,6 +71,12 @@ def test_right_values_are_accepted(values: object) -> None:
         {"retrain": {"args": "--quiet"}},
         {"podLabels": {"a": 1}},
         {"image": {"pullPolicy": "always"}},
+        {"podSecurityContext": {"runAsUsr": 5000}},
+        {"podSecurityContext": {"readOnlyRootFilesystem": True}},
+        {"podSecurityContext": {"seccompProfile": {"type": "runtimeDefault"}}},
+        {"securityContext": {"fsGroup": 5000}},
+        {"securityContext": {"capabilities": {"drop": "ALL"}}},
+        {"networkPolicy": {"store": {"to": {"podSelector": {}}}}},
     ],
 )
 def test_wrong_values_are_refused(values: object) -> None:

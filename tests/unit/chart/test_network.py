@@ -97,24 +97,102 @@ def test_with_a_store_outside(endpoint: str | None, port: int) -> None:
 def test_pod_identity_is_reached_only_where_it_is_used() -> None:
     values = {**OUTSIDE, "storage": {"kind": "external", "podIdentity": True}}
     policies, _ = installed(values)
-    assert allows(policies, flows.STEP, flows.NODE_CREDENTIALS, 80)
-    closed = [flow for flow in flows.forbidden() if flow.target != flows.NODE_CREDENTIALS]
-    judge(policies, flows.needed(), closed)
+    assert allows(policies, flows.STEP, flows.IDENTITY_AGENT, 80)
+    assert not allows(installed(OUTSIDE)[0], flows.STEP, flows.IDENTITY_AGENT, 80)
+    judge(policies, flows.needed(), flows.forbidden())
 
 
-def test_kubeflows_pods_reach_the_store_of_the_namespace() -> None:
-    policies, pods = installed({"kubeflow": {"enabled": True}})
-    assert allows(policies, flows.KUBEFLOW, pods["storage"], 9000)
-    judge(policies, flows.needed(), flows.forbidden_with_storage(pods["storage"], 9000))
+def test_a_role_for_service_accounts_asks_the_clouds_sts() -> None:
+    identity = {**OUTSIDE, "storage": {"kind": "external", "podIdentity": True}}
+    narrow = {**NARROW["networkPolicy"], "sts": {"cidrs": ["52.94.0.0/22"]}}
+    asks = [Flow(pod, flows.STS, 443, f"{name} asks STS") for name, pod in flows.STEPS.items()]
+    out = [Flow(pod, flows.PERSON, 443, f"{name} sends data out") for name, pod in flows.STEPS.items()]
+    judge(
+        installed({**identity, "networkPolicy": narrow})[0],
+        [*flows.needed(), *asks],
+        [*flows.forbidden(), *out],
+    )
+    # Not asked for, or not needed: closed.
+    judge(installed({**OUTSIDE, "networkPolicy": narrow})[0], flows.needed(), asks)
+    agent = {**narrow, "sts": {"cidrs": []}}
+    judge(installed({**identity, "networkPolicy": agent})[0], flows.needed(), [*flows.forbidden(), *asks])
 
 
-def test_more_holes_are_for_steps_and_launchers() -> None:
-    proxy: End = flows.STRANGER
-    rule = {"to": [{"podSelector": {"matchLabels": {"app": "shop"}}}], "ports": [{"port": 3128}]}
-    policies, pods = installed({"networkPolicy": {"extraEgress": [rule]}})
-    assert allows(policies, flows.STEP, proxy, 3128)
-    assert not allows(policies, flows.STEP, proxy, 3129)
-    assert not allows(policies, pods["storage"], proxy, 3128)
+def test_with_a_store_elsewhere_in_the_cluster() -> None:
+    peer = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "storage"}},
+        "podSelector": {"matchLabels": {"app": "ceph-rgw"}},
+    }
+    network = {**NARROW["networkPolicy"], "store": {"cidrs": [], "to": [peer], "ports": [8080]}}
+    store = {"url": "s3://results", "endpoint": "http://rgw.storage"}
+    policies, pods = installed({**OUTSIDE, "config": {"store": store}, "networkPolicy": network})
+    own = [Flow(pod, flows.STORE_INSIDE, 8080, f"{name} uses the store") for name, pod in pods.items()]
+    closed = [
+        *(Flow(pod, flows.S3, 443, f"{name} reaches a store outside") for name, pod in flows.STEPS.items()),
+        *(Flow(pod, flows.FOREIGN, 8080, f"{name} reaches others") for name, pod in flows.STEPS.items()),
+        Flow(flows.STEP, flows.STORE_INSIDE, 80, "a step reaches another port of the store's pods"),
+    ]
+    needed = [*flows.needed(), *flows.needed_with_store(flows.STORE_INSIDE, 8080), *own]
+    judge(policies, needed, [*flows.forbidden(), *closed])
+
+
+def test_an_api_server_in_pods_is_named_by_them() -> None:
+    server = Pod({"app": "kube-apiserver"}, "cluster-one", "10.0.4.4")
+    peer = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "cluster-one"}},
+        "podSelector": {"matchLabels": {"app": "kube-apiserver"}},
+    }
+    policies, _ = installed({"networkPolicy": {"apiServer": {"cidrs": [], "to": [peer]}}})
+    assert allows(policies, flows.LAUNCHER, server, 6443)
+    assert not allows(policies, flows.LAUNCHER, flows.API, 6443)
+    assert not allows(policies, flows.STEP, server, 6443)
+
+
+def test_nobody_named_is_nobody_and_not_everybody() -> None:
+    nobody: dict[str, Any] = {"cidrs": []}
+    network = dict.fromkeys(("store", "apiServer", "webhook", "sts"), nobody)
+    values = {**OUTSIDE, "storage": {"kind": "external", "podIdentity": True}, "webhook": {"enabled": True}}
+    policies, _ = installed({**values, "networkPolicy": network})
+    for pod in (flows.STEP, flows.LAUNCHER):
+        assert allows(policies, pod, flows.DNS, 53, "UDP")
+        for end in (flows.S3, flows.API, flows.RECEIVER, flows.STS):
+            assert not allows(policies, pod, end, 443)
+
+
+def test_names_are_asked_for_at_the_port_that_the_cluster_has() -> None:
+    dns = {"ports": [5353], "namespaceLabels": {"kubernetes.io/metadata.name": "openshift-dns"}}
+    policies, pods = installed({"networkPolicy": {"dns": dns}})
+    resolver = Pod({"dns.operator.openshift.io/daemonset-dns": "default"}, "openshift-dns", "10.0.3.3")
+    assert allows(policies, pods["launcher"], resolver, 5353, "UDP")
+    assert allows(policies, flows.STEP, resolver, 5353)
+    assert not allows(policies, flows.STEP, resolver, 53, "UDP")
+    assert not allows(policies, flows.STEP, flows.DNS, 53, "UDP")
+
+
+def test_the_pods_of_kubeflows_runs_reach_the_store_and_all_that_is_kubeflows() -> None:
+    policies, pods = installed({**MINIO, "kubeflow": {"enabled": True}})
+    storage = pods["storage"]
+    to_store = [Flow(pod, storage, 9000, f"{name} uses it") for name, pod in flows.KUBEFLOW_TASKS.items()]
+    needed = [*flows.needed(), *flows.needed_by_kubeflow(), *to_store]
+    judge(policies, needed, [*flows.forbidden(), *flows.forbidden_with_storage(storage, 9000)])
+    # Without the setting they are left alone as well, but are no pods of ours to the store.
+    policies, pods = installed(MINIO)
+    to_store = [Flow(flow.source, pods["storage"], 9000, flow.why) for flow in to_store]
+    judge(policies, flows.needed_by_kubeflow(), to_store)
+
+
+def test_more_holes_are_for_all_pods_but_the_storage() -> None:
+    proxy: End = flows.PROXY
+    rule = {"to": [{"ipBlock": {"cidr": f"{flows.PROXY.ip}/32"}}], "ports": [{"port": 3128}]}
+    policies, pods = installed({**MINIO, "networkPolicy": {"extraEgress": [rule]}})
+    # HTTPS_PROXY and store.proxy are settings of all of them.
+    users = {**flows.STEPS, **{name: pod for name, pod in pods.items() if name != "storage"}}
+    through = [Flow(pod, proxy, 3128, f"{name} goes through the proxy") for name, pod in users.items()]
+    closed = [
+        Flow(flows.STEP, proxy, 3129, "a step reaches another port of the proxy"),
+        Flow(pods["storage"], proxy, 3128, "the storage goes through the proxy"),
+    ]
+    judge(policies, through, closed)
 
 
 def test_every_policy_is_of_the_releases_namespace_and_they_can_be_left_out() -> None:

@@ -1,52 +1,43 @@
 """What the chart makes: for each Helm that is here, the same, and what our own builders would make."""
 
 import base64
+import re
 from typing import Any
 
 import pytest
 import yaml
 
-from components.cluster.config import KubernetesConfig
 from components.cluster.jobs import launcher_job
 from components.cluster.pods import container_security, pod_security
 from components.cluster.rbac import LAUNCHER, role_rules
 from components.common.config import load_config
 from components.common.sections import root_model
 from pipelines.graph import GRAPH
-from support.chart import RefusedError, helms, one, pod_templates, render, template
+from support.chart import (
+    CASES,
+    CHART,
+    EVERYTHING,
+    EXTERNAL,
+    RefusedError,
+    helms,
+    one,
+    pod_templates,
+    render,
+    template,
+)
+from support.snippets import snippets
 
 if not helms():
     pytest.skip("no Helm here", allow_module_level=True)
 
-EVERYTHING: dict[str, Any] = {
-    "metrics": {"enabled": True, "serviceMonitor": {"enabled": True}},
-    "kubeflow": {"enabled": True, "createServiceAccount": True},
-    "example": {"enabled": True},
-    "webhook": {"enabled": True, "existingSecret": "news"},
-    "kueue": {"queue": "team-a"},
-    "image": {"pullSecrets": ["registry"]},
-    "podLabels": {"team": "vision", "app.kubernetes.io/part-of": "mine"},
-    "podAnnotations": {"note": "here"},
-    "extraEnv": {"HTTPS_PROXY": "http://proxy:3128", "FLAG": "on"},
-    "nodeSelector": {"pool": "cpu"},
-    "tolerations": [{"key": "dedicated", "operator": "Exists"}],
-    "affinity": {"nodeAffinity": {}},
-    "priorityClassName": "low",
-    "rbac": {"users": [{"kind": "User", "name": "ada", "apiGroup": "rbac.authorization.k8s.io"}]},
-}
-EXTERNAL: dict[str, Any] = {
-    "storage": {"kind": "external", "existingSecret": "mine"},
-    "config": {"store": {"url": "s3://results/x"}},
-}
 
-
-def settings(objects: list[dict[str, Any]]) -> Any:
+def settings(objects: list[dict[str, Any]], release: str = "conveyor") -> Any:
     """The rendered config file, read as a pod would."""
-    text = one(objects, "ConfigMap", "conveyor-config")["data"]["config.yaml"]
+    text = one(objects, "ConfigMap", f"{release}-config")["data"]["config.yaml"]
     return load_config(root_model(GRAPH.packages()), text=text)
 
 
-@pytest.mark.parametrize("values", [{}, EVERYTHING, EXTERNAL], ids=["defaults", "everything", "external"])
+@pytest.mark.parametrize("values", CASES.values(), ids=CASES)
 def test_helm_3_and_4_render_the_same(values: dict[str, Any]) -> None:
     if len(helms()) < 2:
         pytest.skip(f"only Helm {next(iter(helms()))} is here")
@@ -80,7 +71,7 @@ def test_the_rules_are_those_of_the_table() -> None:
     ]
 
 
-@pytest.mark.parametrize("values", [{}, EVERYTHING, EXTERNAL], ids=["defaults", "everything", "external"])
+@pytest.mark.parametrize("values", CASES.values(), ids=CASES)
 def test_every_pod_is_closed_in(values: dict[str, Any]) -> None:
     for name, made in pod_templates(render(values)).items():
         spec = made["spec"]
@@ -104,8 +95,7 @@ def test_settings_for_every_pod_reach_the_charts_and_the_steps() -> None:
         spec = made["spec"]
         assert made["metadata"]["labels"]["team"] == "vision", name
         assert made["metadata"]["labels"]["app.kubernetes.io/part-of"] == "conveyor", name
-        if not name.startswith("Pod/"):
-            assert made["metadata"]["annotations"]["note"] == "here", name
+        assert made["metadata"]["annotations"]["note"] == "here", name
         assert spec["imagePullSecrets"] == [{"name": "registry"}], name
         assert spec["nodeSelector"] == {"pool": "cpu"}, name
         assert spec["tolerations"] == EVERYTHING["tolerations"], name
@@ -124,27 +114,99 @@ def test_settings_for_every_pod_reach_the_charts_and_the_steps() -> None:
     assert pods.tolerations == tuple(EVERYTHING["tolerations"])
 
 
-def test_the_schedules_pod_is_the_launchers() -> None:
-    cron = one(render(), "CronJob")
+PODS: dict[str, Any] = {
+    "image": "registry.example/conveyor@sha256:12",
+    "image_pull_policy": "Always",
+    "image_pull_secrets": ["registry"],
+    "env": {"HTTPS_PROXY": "http://proxy:3128", "NO": "on"},
+    "mounts": EVERYTHING["config"]["kubernetes"]["mounts"],
+    "node_selector": {"pool": "cpu"},
+    "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "priority_class": "low",
+    "placement": {"launcher": {"node_selector": {"pool": "small"}, "runtime_class": "gvisor"}},
+    "annotations": {"note": "here"},
+    "security": {"user": 5000, "group": None, "fs_group": 5001},
+}
+SAME: dict[str, Any] = {
+    "podSecurityContext": {"runAsUser": 5000, "runAsGroup": None, "fsGroup": 5001},
+    "podAnnotations": {"note": "here"},
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "given"),
+    [({}, {"image": "conveyor:cpu"}), ({**SAME, "config": {"kubernetes": PODS}}, PODS)],
+    ids=["defaults", "everything"],
+)
+def test_the_schedules_pod_is_the_launchers(values: dict[str, Any], given: dict[str, Any]) -> None:
+    objects = render(values)
+    cron = one(objects, "CronJob")
     spec = cron["spec"]
     assert (spec["concurrencyPolicy"], spec["timeZone"]) == ("Forbid", "Etc/UTC")
-    ours = launcher_job("n", "r", KubernetesConfig(), config_map="conveyor-config", command_args=[])["spec"]
+    # Strict settings know tuples only as YAML would give them.
+    pods = load_config(root_model(GRAPH.packages()), text=yaml.safe_dump({"kubernetes": given})).kubernetes
+    ours = launcher_job("n", "r", pods, config_map="conveyor-config", command_args=[])["spec"]
     job = spec["jobTemplate"]["spec"]
     for key in ("backoffLimit", "podReplacementPolicy", "podFailurePolicy"):
         assert job[key] == ours[key], key
     made, wanted = job["template"]["spec"], ours["template"]["spec"]
-    assert made["serviceAccountName"] == wanted["serviceAccountName"]
-    container, reference = made["containers"][0], wanted["containers"][0]
-    assert container["args"] == ["retrain", "--on", "kubernetes", "-f", "/etc/conveyor/config.yaml"]
-    assert {each["name"]: each for each in reference["env"]} == {
-        each["name"]: each for each in container["env"]
+    container, reference = made.pop("containers")[0], wanted.pop("containers")[0]
+    assert made["securityContext"].pop("fsGroupChangePolicy") == "OnRootMismatch"
+    for each in (made, wanted):
+        assert each["volumes"].pop(0)["name"] == "tmp"  # its size is a value of the chart's
+    assert made == wanted
+    assert container.pop("args") == ["retrain", "--on", "kubernetes", "-f", "/etc/conveyor/config.yaml"]
+    assert {each["name"]: each for each in reference.pop("env")} == {
+        each["name"]: each for each in container.pop("env")
     }
-    assert container["volumeMounts"] == reference["volumeMounts"]
-    labels = job["template"]["metadata"]["labels"]
-    wanted_labels = ours["template"]["metadata"]["labels"]
-    assert {
-        key: value for key, value in wanted_labels.items() if key != "conveyor/run"
-    }.items() <= labels.items()
+    del reference["args"], reference["resources"], container["resources"]
+    assert container == reference
+    made, wanted = job["template"]["metadata"], ours["template"]["metadata"]
+    assert {k: v for k, v in wanted["labels"].items() if k != "conveyor/run"}.items() <= made[
+        "labels"
+    ].items()
+    assert wanted.get("annotations", {}).items() <= made["annotations"].items()
+
+
+def test_every_pod_of_the_image_has_the_mounts_that_the_steps_have() -> None:
+    found = pod_templates(render(EVERYTHING))
+    for name, made in found.items():
+        if name == "StatefulSet/conveyor-storage":
+            continue
+        spec = made["spec"]
+        mounts = {each["name"]: each for each in spec["containers"][0]["volumeMounts"]}
+        assert mounts["ca"] == {"name": "ca", "mountPath": "/etc/ca", "readOnly": True}, name
+        assert mounts["images"]["readOnly"] is False, name
+        volumes = {each["name"]: each for each in spec["volumes"]}
+        assert volumes["ca"] == {"name": "ca", "configMap": {"name": "authority"}}, name
+        assert volumes["images"]["persistentVolumeClaim"] == {"claimName": "photos"}, name
+        assert volumes["more"]["secret"] == {"secretName": "more"}, name
+    assert len(found) == 6
+
+
+def test_security_contexts_reach_every_pod_and_the_steps_user_is_the_charts() -> None:
+    values = {
+        "podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": 1000690000},
+        "securityContext": {"runAsNonRoot": True},
+        "metrics": {"enabled": True},
+        "example": {"enabled": True},
+    }
+    objects = render(values)
+    for name, made in pod_templates(objects).items():
+        spec = made["spec"]
+        assert spec["securityContext"] == {
+            "runAsNonRoot": True,
+            "fsGroup": 1000690000,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }, name
+        inner = spec["containers"][0]["securityContext"]
+        assert inner == {**container_security(), "runAsNonRoot": True}, name
+    security = settings(objects).kubernetes.security
+    assert (security.user, security.group, security.fs_group) == (None, None, 1000690000)
+    own = settings(render({**values, "config": {"kubernetes": {"security": {"user": 7}}}})).kubernetes
+    assert (own.security.user, own.security.fs_group) == (7, 1000690000)
 
 
 def test_the_schedule_sleeps_until_there_is_a_source() -> None:
@@ -175,7 +237,7 @@ def test_numbers_nulls_and_empty_texts_arrive_as_they_were_given() -> None:
 def test_an_external_store_has_nothing_of_minio() -> None:
     objects = render(EXTERNAL)
     kinds = {each["kind"] for each in objects}
-    assert not kinds & {"StatefulSet", "Secret", "PersistentVolumeClaim", "Job"}
+    assert not kinds & {"StatefulSet", "Secret", "PersistentVolumeClaim"}
     found = settings(objects)
     assert (found.store.url, found.store.endpoint, found.kubernetes.secret) == (
         "s3://results/x",
@@ -201,6 +263,33 @@ def test_impossible_values_are_told(values: dict[str, Any], said: str) -> None:
     for program in helms().values():
         with pytest.raises(RefusedError, match=said):
             render(values, helm=program)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, ["init", "180"]),
+        (EXTERNAL, ["check", "45"]),
+        ({**EXTERNAL, "storage": {**EXTERNAL["storage"], "bucket": {"create": True}}}, ["init", "45"]),
+        ({**EXTERNAL, "storage": {**EXTERNAL["storage"], "check": False}}, None),
+    ],
+    ids=["minio", "external", "external-made", "unchecked"],
+)
+def test_the_store_is_asked_after_an_install(values: dict[str, Any], said: list[str] | None) -> None:
+    jobs = [each for each in render(values) if each["kind"] == "Job"]
+    if said is None:
+        assert jobs == []
+        return
+    (job,) = jobs
+    what, wait = said
+    args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args == ["store", what, "-f", "/etc/conveyor/config.yaml", "--wait", wait]
+    # Its word ends the install, and is shown: within Helm's five minutes, and with no second try.
+    assert job["metadata"]["annotations"]["helm.sh/hook-output-log-policy"] == "hook-failed"
+    (codes,) = [
+        each["onExitCodes"] for each in job["spec"]["podFailurePolicy"]["rules"] if "onExitCodes" in each
+    ]
+    assert codes == {"operator": "In", "values": [2, 3]}
 
 
 def test_data_is_kept_unless_asked() -> None:
@@ -243,6 +332,17 @@ def test_kubeflows_settings() -> None:
     }
 
 
+@pytest.mark.parametrize("program", helms().values(), ids=helms())
+def test_names_that_look_like_numbers_stay_texts(program: str) -> None:
+    objects = render(EVERYTHING, release="123", namespace="456", helm=program)
+    for each in objects:
+        metadata = each["metadata"]
+        assert metadata["namespace"] == "456", each
+        assert all(isinstance(value, str) for value in metadata["labels"].values()), each
+    assert one(objects, "CronJob")["metadata"]["name"] == "123-retrain"
+    assert settings(objects, "123").kubernetes.labels["app.kubernetes.io/instance"] == "123"
+
+
 def test_two_releases_have_names_of_their_own() -> None:
     first, second = (
         {f"{each['kind']}/{each['metadata']['name']}" for each in render(EVERYTHING, release=name)}
@@ -250,3 +350,21 @@ def test_two_releases_have_names_of_their_own() -> None:
     )
     assert first & second == {"ConfigMap/kfp-launcher", "ServiceAccount/pipeline-runner"}
     assert max(len(each.partition("/")[2]) for each in second) <= 63
+
+
+def test_the_alerts_are_those_of_the_page() -> None:
+    """The page names expression and meaning; the rule adds the namespace, and how long."""
+    page = next(
+        each.body
+        for each in snippets(CHART.parents[1] / "docs" / "monitoring.md")
+        if each.language == "text" and "conveyor_last_run_success" in each.body
+    )
+    shown = dict(re.split(r" {2,}", line, maxsplit=1) for line in page.splitlines())
+    objects = render({"metrics": {"enabled": True, "prometheusRule": {"enabled": True}}})
+    (group,) = one(objects, "PrometheusRule")["spec"]["groups"]
+    ours = {
+        re.sub(r",?namespace=\"ml\"", "", rule["expr"]).replace("{}", ""): rule["annotations"]["summary"]
+        for rule in group["rules"]
+    }
+    assert ours == shown
+    assert all('namespace="ml"' in rule["expr"] for rule in group["rules"])
