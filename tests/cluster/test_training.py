@@ -34,6 +34,7 @@ SETTINGS: dict[str, Any] = {
 }
 PACE = {"train": {"cpu_limit": "500m"}}
 """Of the pods that are killed."""
+WORKER = "training.kubeflow.org/job-role=worker,training.kubeflow.org/replica-index={}".format
 Reference = Callable[[int], Trained]
 
 
@@ -46,6 +47,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield made
     finally:
         delete_namespace(made)
+
+
+@pytest.fixture(scope="module")
+def mpi_operator() -> None:
+    if not kubectl("get", "crd", "mpijobs.kubeflow.org", "--ignore-not-found").strip():
+        pytest.skip("the cluster has no MPI operator")
 
 
 @pytest.fixture
@@ -82,19 +89,37 @@ def test_an_indexed_job_whose_pods_and_workers_are_killed_ends_with_the_weights_
     assert trained == reference(3)
 
 
-def test_an_mpi_job_whose_worker_and_launcher_are_killed_ends_with_the_weights_of_one_pod(
-    world: World, reference: Reference, tmp_path: Path
+def test_an_mpi_job_whose_workers_and_launcher_are_killed_ends_with_the_weights_of_one_pod(
+    world: World, reference: Reference, mpi_operator: None, tmp_path: Path
 ) -> None:
-    if not kubectl("get", "crd", "mpijobs.kubeflow.org", "--ignore-not-found").strip():
-        pytest.skip("the cluster has no MPI operator")
-    settings = world.kubernetes(
-        image=MPI_IMAGE, resources=PACE, training={"kind": "mpi-job", "pods": 2, "max_attempts": 20}
-    )
+    # Another port than the image's own, which both ends of ssh must be told.
+    training_settings = {"kind": "mpi-job", "pods": 2, "max_attempts": 20, "ssh_port": 2022}
+    settings = world.kubernetes(image=MPI_IMAGE, resources=PACE, training=training_settings)
     config = world.config(tmp_path, train=SETTINGS, kubernetes=settings)
-    worker = "training.kubeflow.org/job-role=worker,training.kubeflow.org/replica-index={}".format
     with training(world, config, "mpi", "mpijobs") as run:
-        run.survive(run.delete_pod, worker(1))
-        run.survive(run.kill_worker, worker(0))
+        run.survive(run.delete_pod, WORKER(1))
+        run.survive(run.delete_pod, WORKER(0))
+        run.survive(run.kill_worker, WORKER(0))
         run.survive(run.delete_pod, "training.kubeflow.org/job-role=launcher")
         trained = run.result()
     assert trained == reference(2)
+
+
+def test_an_elastic_mpi_job_goes_on_without_a_worker_and_takes_its_successor_in(
+    world: World, mpi_operator: None, tmp_path: Path
+) -> None:
+    """Left before its end: how a training ends is shown above, and what is left goes with the namespace."""
+    settings = world.kubernetes(
+        image=MPI_IMAGE,
+        resources=PACE,
+        training={"kind": "mpi-job", "pods": 2, "min_pods": 1},
+        env={"CONVEYOR_TRAIN_SETTLE_S": "1", "CONVEYOR_TRAIN_GROW_AFTER_S": "1"},
+    )
+    config = world.config(tmp_path, train={**SETTINGS, "epochs": 5000}, kubernetes=settings)
+    with training(world, config, "elastic", "mpijobs") as run:
+        run.until("both workers", lambda: "0, 1" in run.worlds())
+        before = len(run.worlds())
+        run.survive(run.delete_pod, WORKER(1))
+        run.until("both again", lambda: "0, 1" in run.worlds()[before:])
+        assert "0" in run.worlds()[before:], run.worlds()
+        run.progress()

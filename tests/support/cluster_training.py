@@ -1,6 +1,7 @@
 """A training across pods of a real cluster, watched through its store, and ways to kill parts of it."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,17 +50,19 @@ class Training:
         world: World,
         storage: Any,
         kind: Literal["jobs", "mpijobs"],
+        run_id: str,
         process: "subprocess.Popen[str]",
         log: Path,
     ) -> None:
         self._world, self._storage, self._kind, self._process, self._log = world, storage, kind, process, log
+        self._selector = f"conveyor/step=train,conveyor/run={run_id}"
 
     @cached_property
     def job(self) -> Object:
         """As it was when it was first seen."""
 
         def there() -> list[Object]:
-            found = self._world.get(self._kind, "conveyor/step=train")
+            found = self._world.get(self._kind, self._selector)
             return [job for job in found if KEY in job["metadata"].get("annotations", {})]
 
         found: list[Object] = self.until("the Job of the training", there, timeout_s=300)
@@ -73,10 +76,19 @@ class Training:
     def survive(self, kill: Callable[[str], None], selector: str) -> None:
         """Kill the pod, or what is in it, once its generation has come further; wait until the next one begins."""
         known, pod = self._generation()["begun"], self._pod(selector)
-        while (number := self.until("a checkpoint of its own", self._fruitful, every_s=0.05)) != known:
+        while (number := self.progress()) != known:
             known, pod = number, self._pod(selector)  # a busy machine may end one of its own accord
         kill(pod)
         self.until("the next generation", lambda: self._generation()["begun"] > number)
+
+    def progress(self) -> int:
+        """Wait until the present generation has a checkpoint of its own, and return its number."""
+        number: int = self.until("a checkpoint of its own", self._fruitful, every_s=0.05)
+        return number
+
+    def worlds(self) -> list[str]:
+        """Which pods took part in each generation, as the training said: `0, 1`."""
+        return re.findall(r"of the training begins pods=\[([\d, ]*)\]", self._log.read_text())
 
     def delete_pod(self, pod: str) -> None:
         """As when its node is lost: no time to say good-bye."""
@@ -114,7 +126,7 @@ class Training:
 
     def _state(self) -> str:
         """What the cluster knows of it, for the message of a failure."""
-        get = ("get", "pods,jobs", "-l", "conveyor/step=train", "--ignore-not-found")
+        get = ("get", "pods,jobs", "-l", self._selector, "--ignore-not-found")
         return (
             self._world.kubectl(*get, check=False) + self._world.kubectl("get", "events", check=False)[-3000:]
         )
@@ -123,7 +135,7 @@ class Training:
         """Name of the running pod that has these labels."""
 
         def running() -> list[Object]:
-            pods = self._world.get("pods", f"conveyor/step=train,{selector}")
+            pods = self._world.get("pods", f"{self._selector},{selector}")
             return [
                 pod
                 for pod in pods
@@ -180,7 +192,7 @@ def training(world: World, config: Path, run_id: str, kind: Literal["jobs", "mpi
         ) as process,
     ):
         try:
-            yield Training(world, storage, kind, process, log)
+            yield Training(world, storage, kind, run_id, process, log)
         finally:
             process.kill()
 
