@@ -132,7 +132,8 @@ class JobWatch:
             if uid not in self._readers and has_started(pod):
                 self._readers[uid] = self._read(pod, job)
             end = end_of_pod(pod)
-            if end is not None:
+            # Of a container that cannot be started, and is tried again and again, its trouble tells.
+            if end is not None and (phase_of(pod) == "Failed" or has_started(pod)):
                 self._tell(job, pod, end)
         return found
 
@@ -168,10 +169,12 @@ class JobWatch:
             self._drain()
             self.cluster.delete(self.kind, self.name, uid=job["metadata"]["uid"])
             raise error
-        fallen = {pod["metadata"]["uid"]: pod for pod in fallen_workers(job, pods)}
+        dead = [] if is_queued(job) else fallen_workers(job, pods)
+        fallen = {pod["metadata"]["uid"]: pod for pod in dead}
         # Looked at twice: at its end, the workers are taken away a moment before the MPIJob says that it is complete.
         still = fallen.keys() & self._fallen.keys()
         self._fallen = fallen
+        self._ends |= dict.fromkeys(fallen)  # who makes the MPIJob anew tells it
         if still:
             raise self._workers_gone()
 

@@ -31,7 +31,8 @@ class _Seen:
     since: float
     """When its grace began: anew as long as it is spared."""
     last: float
-    told: bool = False
+    told: str = ""
+    """What was told of it."""
 
 
 @dataclass
@@ -78,7 +79,11 @@ class Patience:
     def _tell(self, seen: _Seen, trouble: Trouble, now: float, how: str) -> None:
         if seen.told or (now - seen.first < TELL_S and not trouble.is_borne):
             return
-        seen.told = True
+        # A hundred pods without their image are one piece of news.
+        is_news = trouble.is_borne or all(other.told != trouble.error.what for other in self._seen.values())
+        seen.told = trouble.error.what
+        if not is_news:
+            return
         error = trouble.error
         details = f"{error.where}: {error.found}" if error.found else error.where
         # Nothing else will tell what to do about it.

@@ -55,6 +55,7 @@ def test_an_image_without_sshd_is_told_within_a_minute(world: World) -> None:
         world.watch(MPI_JOB).wait()
     assert given.value.error.what == "the image has no ssh server"
     assert world.now < 60
+    assert world.said.count("ssh server") == 1, "one piece of news, of however many pods"
 
 
 def test_a_quota_that_lets_in_some_of_the_workers(world: World) -> None:

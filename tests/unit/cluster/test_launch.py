@@ -10,15 +10,17 @@ import pytest
 from pydantic import create_model
 
 from components.cluster import follow, launch
-from components.cluster.api import JOB, MPI_JOB
+from components.cluster.api import JOB, MPI_JOB, Kind
 from components.cluster.config import KubernetesConfig, TrainingConfig
 from components.cluster.launch import Launcher, pod_environment
+from components.cluster.names import TEMPLATE
+from components.cluster.objects import Ensured, ensure_job
 from components.cluster.release import give_up
 from components.common.errors import ConveyorError, StepError
 from components.common.progress import QuietReporter
 from components.common.sections import RootBase, StoreSection
 from components.common.step import Outcome, execute
-from support.cluster_memory import BEGIN_S, Object, World
+from support.cluster_memory import BEGIN_S, NAME, Object, World
 from support.dummy import run as dummy
 from support.dummy.config import DummyConfig
 
@@ -89,6 +91,7 @@ def test_an_mpi_job_with_an_evicted_worker_is_made_anew_and_ends_well(world: Wor
     assert len({job["metadata"]["uid"] for job in made}) == 3
     assert "pod w-0 was evicted: low on memory; the operator does not replace it" in world.said
     assert "(2 of 10)" in world.said
+    assert world.said.count("was evicted") == 2
 
 
 def test_making_it_anew_has_its_end(world: World, tmp_path: Path) -> None:
@@ -134,6 +137,42 @@ def test_a_job_that_others_follow_is_left_to_them(world: World, tmp_path: Path) 
     assert world.deleted == []
     job = next(found for (kind, _), found in world.objects.items() if kind == "Job")
     assert job["metadata"]["ownerReferences"] == [THEIRS]
+
+
+def body(kind: str, *, template: str = "t1") -> Object:
+    metadata = {"name": NAME, "annotations": {TEMPLATE: template}, "ownerReferences": [THEIRS]}
+    return {"kind": kind, "metadata": metadata, "spec": {}}
+
+
+def ensured(world: World, kind: Kind, *, template: str = "t1") -> Ensured:
+    cluster: Any = world
+    wanted = body(kind.name, template=template)
+    return ensure_job(cluster, kind, wanted, world.relay, replace_finished=False, replace_other=True)
+
+
+def test_an_mpi_job_with_evicted_workers_is_joined_and_a_failed_one_replaced(world: World) -> None:
+    job = world.mpi_job()
+    job["metadata"] |= {"annotations": {TEMPLATE: "t1"}, "ownerReferences": [OURS]}
+    evicted = {"type": "Failed", "status": "True", "reason": "MPIJobEvicted"}
+    job["status"] = {"conditions": [evicted]}
+    assert not ensured(world, MPI_JOB).created
+    assert job["metadata"]["ownerReferences"] == [OURS, THEIRS]
+    job["status"] = {"conditions": [{**evicted, "reason": "BackoffLimitExceeded/"}]}
+    assert ensured(world, MPI_JOB).created
+    assert f"MPIJob {NAME} had failed and is started anew" in world.said
+
+
+def test_a_job_of_another_template_is_replaced_only_if_it_never_began(world: World) -> None:
+    job = world.job()
+    job["metadata"]["annotations"] = {TEMPLATE: "t1"}
+    world.pod("p-0")
+    assert not ensured(world, JOB, template="t2").created
+    del world.objects["Pod", "p-0"]
+    # By Kubernetes' word it runs; its program is not there, so it never began.
+    last = {"terminated": {"exitCode": 128, "reason": "StartError"}}
+    statuses = [{"name": "conveyor", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": last}]
+    world.pod("p-1", containerStatuses=statuses)
+    assert ensured(world, JOB, template="t2").created
 
 
 def test_the_last_one_who_gives_up_takes_the_job_with_it(world: World) -> None:
