@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pipelines.graph import Graph
 
 EXIT_INTERRUPTED = 130
+WATCH = "--watch"
+"""What a step's pod runs beside the step (components/common/watch.py)."""
 
 
 def invoke(arguments: Sequence[str], graph: "Graph | None" = None) -> int:
@@ -23,6 +25,13 @@ def invoke(arguments: Sequence[str], graph: "Graph | None" = None) -> int:
 
 def main() -> None:
     """What the installed command runs."""
+    watching = WATCH in sys.argv[1:]
+    if watching:
+        from components.common.watch import stand_by
+
+        # Before anything large is imported: this container is there for as long as its step.
+        if not stand_by():
+            os._exit(0)
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupted)
@@ -30,7 +39,8 @@ def main() -> None:
 
     from components.common.failures import leave
 
-    leave(status)
+    # A Job's failure policy looks at every container's status; only the step's own shall say how it ended.
+    leave(0 if watching else status)
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> None:

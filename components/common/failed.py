@@ -7,11 +7,11 @@ sees the Job's.
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from components.common.ends import End, forget_end, note_end, read_end
-from components.common.errors import InputError
+from components.common.ends import End, change_end, forget_end, read_end
+from components.common.errors import ConveyorError, InputError
 from components.common.failures import EXIT_INTERRUPTED, error_fields, explain
 from components.common.runs import this_job
 from components.common.store.base import Store
@@ -52,8 +52,12 @@ class UpstreamFailedError(InputError):
 
 
 @contextmanager
-def telling_failure(store: Store, run_id: str, step: str) -> Iterator[None]:
-    """Note a failure of the block, and take back what an earlier Job noted. Does nothing outside such a Job."""
+def telling_failure(store: Store, run_id: str, step: str, *, waiting: bool = False) -> Iterator[None]:
+    """Note a failure of the block, and take back what an earlier Job noted. Does nothing outside such a Job.
+
+    A block that ends well takes back what this Job's earlier tries noted too, unless it was only `waiting`: the try
+    goes on after it.
+    """
     job, started = this_job(), time.monotonic()
     if job is None:
         yield
@@ -64,15 +68,29 @@ def telling_failure(store: Store, run_id: str, step: str) -> Iterator[None]:
     except BaseException as error:
         explained = explain(error)
         if explained.exit_code not in (GENERATION_OVER, EXIT_INTERRUPTED):
-            before = read_failure(store, run_id, step)
-            tries = 1 + (before.tries if before is not None and before.job == job else 0)
-            final = explained.exit_code != RETRIED or tries >= int(os.environ.get(TRIES) or 1)
-            fields = {**error_fields(explained), "tries": tries, "final": final, "root": step}
-            if isinstance(error, UpstreamFailedError):
-                fields |= {"what": error.failure.what, "todo": error.failure.todo, "root": error.failure.root}
-            note_end(store, run_id, End(step, "failed", time.monotonic() - started, job, fields))
+            # A store that does not take the word must not hide what there was to say.
+            with suppress(ConveyorError):
+                note_failure(store, run_id, step, job, explained, time.monotonic() - started)
         raise
-    forget_end(store, run_id, step)
+    if not waiting:
+        forget_end(store, run_id, step)
+
+
+def note_failure(
+    store: Store, run_id: str, step: str, job: str, error: ConveyorError, seconds: float = 0.0
+) -> Failure:
+    """Count one more failed try of `job`, and return the word that it left. Raises `StoreError`."""
+
+    def one_more(before: End | None) -> End:
+        again = before is not None and before.state == "failed" and before.job == job
+        tries = 1 + (int(before.error.get("tries", 1)) if before is not None and again else 0)
+        final = error.exit_code != RETRIED or tries >= int(os.environ.get(TRIES) or 1)
+        fields = {**error_fields(error), "tries": tries, "final": final, "root": step}
+        if isinstance(error, UpstreamFailedError):
+            fields |= {"what": error.failure.what, "todo": error.failure.todo, "root": error.failure.root}
+        return End(step, "failed", seconds, job, fields)
+
+    return _failure(change_end(store, run_id, step, one_more))
 
 
 def forget_others(store: Store, run_id: str, step: str, job: str) -> None:
@@ -87,13 +105,17 @@ def read_failure(store: Store, run_id: str, step: str) -> Failure | None:
     end = read_end(store, run_id, step)
     if end is None or end.state != "failed":
         return None
+    return _failure(end)
+
+
+def _failure(end: End) -> Failure:
     error = end.error
     return Failure(
-        step,
+        end.step,
         end.job,
         str(error.get("what")),
         error.get("todo"),
         int(error.get("tries", 1)),
         bool(error.get("final", True)),
-        str(error.get("root", step)),
+        str(error.get("root", end.step)),
     )

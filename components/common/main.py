@@ -14,17 +14,19 @@ import click
 
 from components.common.canonical import canonical_json
 from components.common.config import load_config, parse_override
-from components.common.errors import InputError
-from components.common.failed import telling_failure
+from components.common.errors import ConveyorError, InputError, StepError
+from components.common.failed import note_failure, telling_failure
 from components.common.failures import graceful, leave, report_failure
 from components.common.given import given as given_to
+from components.common.mixed import refuse_mixed
 from components.common.progress import make_reporter
 from components.common.refs import Ref, parse_ref
-from components.common.runs import check_run_id, output_of, read_pointer, this_job
+from components.common.runs import Pointer, check_run_id, output_of, read_pointer, this_job
 from components.common.sections import RootBase, known_steps, root_model
 from components.common.step import Outcome, StepInputs, execute
 from components.common.store import Store
-from components.common.wait import run_of_settings, wait_for_step, wait_for_store
+from components.common.wait import begin, run_of_settings, wait_for_step, wait_for_store
+from components.common.watch import MEMORY_LIMIT, mark_running, stand_by, unmark_running
 
 NAMESPACE = "CONVEYOR_NAMESPACE"
 STORE = "store"
@@ -92,6 +94,11 @@ def make_command(name: str, package: str, default_inputs: dict[str, str] | None 
         metavar="SECONDS",
         help="Of waiting for a step.",
     )
+    @click.option(
+        "--watch",
+        is_flag=True,
+        help="Only wait until this container is ended, and tell the run where the step beside it was killed.",
+    )
     @click.option("--output", type=click.Path(path_type=Path), help="Write the resulting reference here too.")
     @click.option("--quiet", is_flag=True, help="Only warnings and errors.")
     @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")  # read by main()
@@ -105,9 +112,12 @@ def make_command(name: str, package: str, default_inputs: dict[str, str] | None 
         run_prefix: str | None,
         wait_for: str | None,
         deadline: float,
+        watch: bool,
         output: Path | None,
         quiet: bool,
     ) -> None:
+        if watch and not stand_by():
+            return
         if file is not None and text is not None:
             raise InputError("a config is given twice", found="-f and --config", todo="give one of the two")
         overrides = [parse_override(setting) for setting in settings]
@@ -121,13 +131,20 @@ def make_command(name: str, package: str, default_inputs: dict[str, str] | None 
                     "a run is named twice", found="--run and --run-prefix", todo="give one of the two"
                 )
             run_id = run_of_settings(run_prefix, config, packages, os.environ.get(NAMESPACE, ""))
+        if watch:
+            tell_killed(name, config, run_id, quiet=quiet)
+            return
         if wait_for is not None:
             wait(name, wait_for, config, run_id, deadline_s=deadline, quiet=quiet)
             return
         chosen = default_inputs or {}
         given = dict(_split_input(value) for value in inputs)
         sources = {field: f"run:{step}" for field, step in chosen.items()} | given
-        outcome = run_step(name, package, config, sources, run_id=run_id, quiet=quiet)
+        try:
+            outcome = run_step(name, package, config, sources, run_id=run_id, quiet=quiet)
+        finally:
+            if this_job() is not None:
+                unmark_running()
         reference = canonical_json(outcome.output.to_value())
         if output is not None:
             write_file(output, reference)
@@ -153,7 +170,10 @@ def run_step(
     store.check()
     program = import_module(f"{package}.run")
     with telling_failure(store, run_id, name) if run_id is not None else nullcontext():
-        used = jobs_of(sources, store, run_id)
+        pointers = pointers_of(sources, store, run_id)
+        used = {step: pointer.job for step, pointer in pointers.items() if pointer.job is not None}
+        if run_id is not None:
+            refuse_mixed(store, run_id, name, pointers)
         noted = (
             given_to(store, run_id, name)
             if run_id and set(program.Inputs.model_fields) - set(sources)
@@ -170,30 +190,54 @@ def wait(
 ) -> None:
     """What an init container does: return when the step can start from what `upstream` left (or `store` answers).
 
-    A failure to come is told to whoever waits for this step in turn.
+    A failure to come is told to whoever waits for this step in turn. From the return on, in such a container, the step
+    counts as running: `tell_killed`.
     """
+    if this_job() is not None:
+        unmark_running()  # The pod may have several that wait, one after the other: only the last one lets it run.
     reporter = make_reporter(quiet=quiet)
     store = config.store.open()
     wait_for_store(store, reporter)
-    if upstream == STORE:
-        return
-    if run_id is None:
+    if run_id is not None and upstream == STORE:
+        begin(store, run_id, name)
+    elif run_id is not None:
+        with telling_failure(store, run_id, name, waiting=True):
+            wait_for_step(store, run_id, name, upstream, reporter, deadline_s=deadline_s)
+    elif upstream != STORE:
         raise InputError(
             "waiting for a step needs a run", where=f"--wait-for {upstream}", todo="add --run ID"
         )
-    with telling_failure(store, run_id, name):
-        wait_for_step(store, run_id, name, upstream, reporter, deadline_s=deadline_s)
+    if this_job() is not None:
+        mark_running()
 
 
-def jobs_of(sources: Mapping[str, str], store: Store, run_id: str | None) -> dict[str, str]:
-    """Step → the Job that made what the run has of it, for each source `run:STEP`."""
+def tell_killed(name: str, config: RootBase, run_id: str | None, *, quiet: bool = False) -> None:
+    """What the container beside the step's does at the end, where that one was killed: count a failed try for it."""
+    job = this_job()
+    if run_id is None or job is None:
+        raise InputError("watching a step needs a run and a Job", todo="add --run ID, in a Job's pod")
+    limit = os.environ.get(MEMORY_LIMIT)
+    error = StepError(
+        f"{name} was killed without a word, most likely out of memory"
+        + f" (limit {limit} MiB)" * bool(limit),
+        todo=f"raise kubernetes.resources.{name}.memory (kubectl describe pod says OOMKilled where it was that)",
+    )
+    reporter = make_reporter(quiet=quiet)
+    try:
+        failure = note_failure(config.store.open(), run_id, name, job, error)
+    except ConveyorError as unheard:
+        reporter.warning("nobody hears that the step was killed", step=name, found=unheard.what)
+    else:
+        reporter.warning(error.what, run=run_id, tries=failure.tries, final=failure.final)
+
+
+def pointers_of(sources: Mapping[str, str], store: Store, run_id: str | None) -> dict[str, Pointer]:
+    """Step → what the run has of it, for each source `run:STEP`; empty outside Jobs that wait for each other."""
     if run_id is None or this_job() is None:
         return {}
     steps = {source.removeprefix("run:") for source in sources.values() if source.startswith("run:")}
     pointers = [read_pointer(store, run_id, step) for step in sorted(steps)]
-    return {
-        pointer.step: pointer.job for pointer in pointers if pointer is not None and pointer.job is not None
-    }
+    return {pointer.step: pointer for pointer in pointers if pointer is not None}
 
 
 def read_inputs(

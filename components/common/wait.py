@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from components.common.begun import Begun, announce, read_begun, settle
 from components.common.canonical import digest_json
 from components.common.code import code_version
-from components.common.errors import ConveyorError, InputError
+from components.common.errors import ConveyorError, InputError, StoreError
 from components.common.failed import Failure, UpstreamFailedError, forget_others, read_failure
 from components.common.progress import Reporter
-from components.common.runs import Pointer, check_run_id, output_of, read_pointer, this_job
+from components.common.runs import check_run_id, output_of, read_pointer, this_job
 from components.common.sections import RootBase
 from components.common.store import Store
 from components.common.store.base import NO_BUCKET
@@ -17,8 +18,12 @@ from components.common.store.base import NO_BUCKET
 POLL_S = 2.0
 SLOWEST_POLL_S = 10.0
 REPORT_S = 30.0
-GRACE_S = 60.0
-"""For a new Job to take back what its predecessor said of failure."""
+NEW_JOB_S = 120.0
+"""For a new Job to announce itself where a result of an earlier application is there. None comes where only failed Jobs
+were deleted and applied again: the finished one still stands, and its result is right."""
+FAILED_S = 600.0
+"""For a new Job to announce itself where one of an earlier application failed for good: its node may have to be made, its
+image to be pulled. Longer than `NEW_JOB_S`, since nothing good comes of going on without it."""
 STORE_DEADLINE_S = 600.0
 """For the store to answer: it may be started together with the steps. Later it is an error, with its cause."""
 
@@ -65,6 +70,16 @@ def wait_for_store(
             return
 
 
+def begin(store: Store, run_id: str, step: str) -> Begun | None:
+    """Announce this Job to the others, and take back what an earlier one said of failure; None outside such a Job."""
+    job = this_job()
+    if job is None:
+        return None
+    begun = announce(store, run_id, step, job)
+    forget_others(store, run_id, step, job)
+    return begun
+
+
 def wait_for_step(
     store: Store,
     run_id: str,
@@ -77,60 +92,105 @@ def wait_for_step(
 ) -> None:
     """Return when `upstream` has left a result in the run that `step` can start from.
 
-    A result that an earlier Job of `step` has used already is from an earlier application of the same Jobs: its source
-    may have changed since, so it does not count until the new Job of `upstream` has confirmed it (which takes seconds
-    where nothing changed). Raises `InputError` where `upstream` failed for good, and at the deadline.
+    What was there when the Job of `step` began is from an earlier application of the same Jobs, and its source may have
+    changed since: it does not count until the new Job of `upstream` has confirmed it (which takes seconds where nothing
+    changed), or none has come within `NEW_JOB_S`. Nor does a failure from then, for `FAILED_S`. Raises `InputError`
+    where `upstream` failed for good, and at the deadline; `StoreError` where the store does not answer for
+    `STORE_DEADLINE_S`.
     """
     clock = clock or Clock()
-    job = this_job()
-    own = read_pointer(store, run_id, step)
-    if job is not None:
-        forget_others(store, run_id, step, job)
-    old = read_failure(store, run_id, upstream)
-    began, told, told_at = clock.now(), "", float("-inf")
+    start, told, told_at = clock.now(), "", float("-inf")
+    answered, begun, view = start, None, None
     while True:
-        pointer = read_pointer(store, run_id, upstream)
-        used = pointer is not None and _used_before(pointer, own, job)
-        if pointer is not None and not used and output_of(store, run_id, upstream) is not None:
-            reporter.info(f"{upstream} is there", run=run_id, key=pointer.key[:12])
-            return
-        waited = clock.now() - began
-        failure = read_failure(store, run_id, upstream)
-        if failure is not None and failure.final and (failure != old or waited >= GRACE_S):
-            raise UpstreamFailedError(step, failure)
+        waited = clock.now() - start
+        try:
+            begun = begun or begin(store, run_id, step)
+            view = _look(store, run_id, upstream, begun)
+            if view.key is not None and (not view.is_old or waited >= NEW_JOB_S):
+                if begun is not None and view.is_old:
+                    settle(store, run_id, begun)
+                reporter.info(f"{upstream} is there", run=run_id, key=view.key[:12])
+                return
+        except StoreError as error:
+            # Every pod that waits would lose a try otherwise, and none of them can mend it.
+            if clock.now() - answered >= STORE_DEADLINE_S:
+                raise
+            state = f"waiting for the store to answer again: {error.what}"
+        else:
+            answered, state = clock.now(), _state(upstream, view)
+            failure = view.failure
+            if failure is not None and failure.final and (not view.failed_before or waited >= FAILED_S):
+                raise UpstreamFailedError(step, failure)
         if waited >= deadline_s:
-            raise _too_long(step, upstream, run_id, deadline_s, failure, used=used)
-        state = _state(upstream, failure, used=used)
+            raise _too_long(step, upstream, run_id, deadline_s, view)
         if state != told or clock.now() - told_at >= REPORT_S:
             reporter.info(state, run=run_id, waited_s=round(waited))
             told, told_at = state, clock.now()
         clock.sleep(min(SLOWEST_POLL_S, POLL_S + waited / 60))
 
 
-def _used_before(pointer: Pointer, own: Pointer | None, job: str | None) -> bool:
-    """Whether an earlier Job of this step went through with this very result."""
-    if own is None or own.job is None or own.job == job or pointer.job is None:
-        return False
-    return own.used.get(pointer.step) == pointer.job
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the run holds of the step that is waited for."""
+
+    key: str | None
+    """Of a result that its newest Job has made or confirmed."""
+    is_old: bool
+    """That result was there when the Job that waits began."""
+    unconfirmed: bool
+    """There is a result, and a newer Job has begun to look whether it still holds."""
+    failure: Failure | None
+    """Of its newest Job."""
+    failed_before: bool
+    """It had failed for good when the Job that waits began."""
 
 
-def _state(upstream: str, failure: Failure | None, *, used: bool) -> str:
-    if used:
-        return f"waiting for {upstream} to confirm its earlier result"
+def _look(store: Store, run_id: str, upstream: str, begun: Begun | None) -> _View:
+    # The pointer first: a Job announces itself before it points, so what is newest is no older than what points.
+    pointer = read_pointer(store, run_id, upstream)
+    newest = read_begun(store, run_id, upstream)
+    key, is_old, unconfirmed = None, False, False
+    if pointer is not None:
+        made_by = pointer.job
+        unconfirmed = newest is not None and made_by is not None and newest.job != made_by
+        if not unconfirmed and output_of(store, run_id, upstream) is not None:
+            key = pointer.key
+        if begun is not None and made_by is not None:
+            is_old = begun.there.get(upstream) == made_by and not begun.settled
+    failure = read_failure(store, run_id, upstream)
+    if failure is not None and newest is not None and newest.job != failure.job:
+        failure = None  # The newer Job is about to take it back.
+    before = failure is not None and begun is not None and begun.failed.get(upstream) == failure.job
+    return _View(key, is_old, unconfirmed, failure, before)
+
+
+def _state(upstream: str, view: _View) -> str:
+    failure = view.failure
+    if failure is not None and failure.final:
+        return f"waiting for {upstream}, which failed in an earlier application; waiting for the new Job: {failure.what}"
     if failure is not None:
         return f"waiting for {upstream}, which failed {failure.tries} time(s) so far: {failure.what}"
+    if view.unconfirmed:
+        return f"waiting for {upstream} to confirm its earlier result"
+    if view.key is not None:
+        return (
+            f"waiting for a new Job of {upstream} to confirm its earlier result; "
+            f"where none begins, it counts after {NEW_JOB_S:.0f} s"
+        )
     return f"waiting for {upstream}"
 
 
-def _too_long(
-    step: str, upstream: str, run_id: str, deadline_s: float, failure: Failure | None, *, used: bool
-) -> InputError:
-    if used:
-        found = f"only the result that an earlier Job of {step} has used"
-        todo = f"delete the finished Job of {upstream} too, and apply again"
+def _too_long(step: str, upstream: str, run_id: str, deadline_s: float, view: _View | None) -> InputError:
+    todo = f"look at the Job and the pod of {upstream}: kubectl describe tells why it does not run"
+    if view is None:
+        found = "no answer of the store"
+    elif view.failure is not None:
+        found = f"{view.failure.what} (so far)"
+    elif view.unconfirmed:
+        found = f"only a result from before the newest Job of {upstream}"
+        todo += "; where it is gone, delete all Jobs of the run and apply again"
     else:
-        found = f"{failure.what} (so far)" if failure is not None else "no word of it"
-        todo = f"look at the Job and the pod of {upstream}: kubectl describe tells why it does not run"
+        found = "no word of it"
     return InputError(
         f"{step} waited {deadline_s:.0f} s for {upstream}, in vain",
         where=f"run {run_id}",

@@ -1,4 +1,5 @@
-"""Each step as a Job of its own, all applied together: init containers wait for what the others leave in the run."""
+"""Each step as a Job of its own, all applied together: init containers wait for what the others leave in the run, and one
+that stays beside the step tells them where the step was killed."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from components.cluster.pods import Object, container_security
 from components.common.failed import TRIES
 from components.common.main import NAMESPACE, STORE
 from components.common.runs import JOB
+from components.common.watch import MEMORY_LIMIT
 from pipelines.graph import Graph, Step
 
 CONFIG_MAP = "conveyor-config"
@@ -18,13 +20,18 @@ RUN_PREFIX = "conveyor"
 """What a run is called before an overlay adds its digest."""
 PREFIX_VARIABLE = "CONVEYOR_RUN_PREFIX"
 JOB_NAME = "CONVEYOR_JOB_NAME"
+WATCH = "watch"
+"""The container beside the step's (components/common/watch.py)."""
 PULLED_ONCE = {"kube-score/ignore": "container-image-pull-policy"}
 """Exception for kube-score, which wants `Always`: an image of a fixed tag or digest that a node has is the right one, and
 a cluster whose images were loaded by hand has no registry to ask."""
-WAIT_SHARE = 0.95
-"""Of a Job's deadline: its waiting must end first, since it can say for what."""
 WAITING: Object = {
     "requests": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "10Mi"},
+    "limits": {"memory": "512Mi", "ephemeral-storage": "100Mi"},
+}
+WATCHING: Object = {
+    # 12 MiB until the step has been killed; then it opens the store.
+    "requests": {"cpu": "50m", "memory": "32Mi", "ephemeral-storage": "10Mi"},
     "limits": {"memory": "512Mi", "ephemeral-storage": "100Mi"},
 }
 TOGETHER = {"cpu": "100m", "memory": "512Mi"}
@@ -51,6 +58,7 @@ def step_objects(graph: Graph, step: Step, settings: KubernetesConfig) -> list[O
             annotations=PULLED_ONCE,
         )
         _join_in(job["spec"]["template"], graph, step, settings, tries=job["spec"]["backoffLimit"] + 1)
+        _give_time(job["spec"], graph, step, settings)
         return [job]
     service = training_service(name, RUN_PREFIX, settings, service=name)
     # The Job's name changes with the settings, the Service's does not: a pod is found as <Job>-<index>.<Service>.
@@ -67,6 +75,7 @@ def step_objects(graph: Graph, step: Step, settings: KubernetesConfig) -> list[O
     )
     template = job["spec"]["template"]
     _join_in(template, graph, step, settings, tries=job["spec"]["backoffLimit"] + 1)
+    _give_time(job["spec"], graph, step, settings)
     _set_env(template, "CONVEYOR_TRAIN_COORDINATOR", f"$({JOB_NAME})-0.{name}:{settings.training.port}")
     return [service, job]
 
@@ -77,6 +86,7 @@ def mpi_objects(graph: Graph, settings: KubernetesConfig) -> list[Object]:
     replicas = job["spec"]["mpiReplicaSpecs"]
     tries = job["spec"]["runPolicy"]["backoffLimit"] + 1
     _join_in(replicas["Launcher"]["template"], graph, graph[TRAIN], settings, tries=tries)
+    _give_time(job["spec"]["runPolicy"], graph, graph[TRAIN], settings)
     _reserve_little(TRAIN, settings, replicas["Worker"]["template"])
     return [job]
 
@@ -86,6 +96,17 @@ def waits_for(graph: Graph, step: Step) -> tuple[str, ...]:
     direct = set(step.inputs.values())
     implied = {far for near in direct for far in _before(graph, near)}
     return tuple(name for name in graph.names() if name in direct - implied)
+
+
+def depth(graph: Graph, name: str) -> int:
+    """How many steps run one after the other before this one."""
+    return max((1 + depth(graph, near) for near in graph[name].inputs.values()), default=0)
+
+
+def _give_time(limits: Object, graph: Graph, step: Step, settings: KubernetesConfig) -> None:
+    """Every step before this one may take its whole deadline, and the Job is there from the start."""
+    if settings.deadline_s is not None:
+        limits["activeDeadlineSeconds"] = (depth(graph, step.name) + 1) * settings.deadline_s
 
 
 def _before(graph: Graph, name: str) -> set[str]:
@@ -105,7 +126,11 @@ def _join_in(template: Object, graph: Graph, step: Step, settings: KubernetesCon
     # First: the others may refer to them as $(NAME).
     container["env"] = [*_identity(tries), *container["env"]]
     template["spec"]["initContainers"] = [
-        _waiting(container, step.name, upstream, settings) for upstream in waits_for(graph, step) or (STORE,)
+        _watching(container, step.name),
+        *(
+            _waiting(container, graph, step, upstream, settings)
+            for upstream in waits_for(graph, step) or (STORE,)
+        ),
     ]
 
 
@@ -122,19 +147,35 @@ def _identity(tries: int) -> list[Object]:
     return [*found, {"name": TRIES, "value": str(tries)}]
 
 
-def _waiting(container: Object, step: str, upstream: str, settings: KubernetesConfig) -> Object:
+def _waiting(
+    container: Object, graph: Graph, step: Step, upstream: str, settings: KubernetesConfig
+) -> Object:
     more = ["--wait-for", upstream]
-    if settings.deadline_s is not None and upstream != STORE:
-        more += ["--deadline", str(int(settings.deadline_s * WAIT_SHARE))]
-    resources = {kind: dict(values) for kind, values in WAITING.items()}
+    if upstream != STORE:
+        wait_s = settings.deadline_s and depth(graph, step.name) * settings.deadline_s
+        more += ["--deadline", str(wait_s or "inf")]
+    return _beside(container, f"wait-for-{upstream.replace('_', '-')}", _args(step.name, *more), WAITING)
+
+
+def _watching(container: Object, step: str) -> Object:
+    """A sidecar: Kubernetes starts it first, and ends it when the step's container has ended, however that was."""
+    limit = {"containerName": container["name"], "resource": "limits.memory", "divisor": "1Mi"}
+    beside = _beside(container, WATCH, _args(step, "--watch"), WATCHING)
+    beside["env"] = [*beside["env"], {"name": MEMORY_LIMIT, "valueFrom": {"resourceFieldRef": limit}}]
+    return {**beside, "restartPolicy": "Always"}
+
+
+def _beside(container: Object, name: str, args: list[str], amounts: Object) -> Object:
+    """An init container of the step's image, with what the step has of environment and settings."""
+    resources = {kind: dict(values) for kind, values in amounts.items()}
     if "cpu" in container["resources"]["limits"]:  # where a quota asks for limits, it asks for these too
         resources["limits"]["cpu"] = container["resources"]["limits"]["cpu"]
     mounts = [each for each in container["volumeMounts"] if each["mountPath"] in ("/tmp", "/etc/conveyor")]  # noqa: S108
     return {
-        "name": f"wait-for-{upstream.replace('_', '-')}",
+        "name": name,
         "image": container["image"],
         "imagePullPolicy": container["imagePullPolicy"],
-        "args": _args(step, *more),
+        "args": args,
         "env": container["env"],
         "resources": resources,
         "securityContext": container_security(),

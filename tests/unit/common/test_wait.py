@@ -5,16 +5,26 @@ from pathlib import Path
 
 import pytest
 
+from components.common.begun import announce
 from components.common.canonical import digest_bytes
 from components.common.errors import InputError, StepError, StoreError
-from components.common.failed import TRIES, read_failure, telling_failure
+from components.common.failed import TRIES, Failure, read_failure, telling_failure
 from components.common.progress import make_reporter
 from components.common.records import Record, publish_record
 from components.common.refs import EvaluationRef
 from components.common.runs import JOB, point
 from components.common.sections import known_steps, root_model
 from components.common.store import Store, open_store
-from components.common.wait import GRACE_S, Clock, run_of_settings, wait_for_step, wait_for_store
+from components.common.wait import (
+    FAILED_S,
+    NEW_JOB_S,
+    STORE_DEADLINE_S,
+    Clock,
+    begin,
+    run_of_settings,
+    wait_for_step,
+    wait_for_store,
+)
 
 DIGEST = digest_bytes(b"x")
 RUN = "nightly"
@@ -45,7 +55,9 @@ def finish(
     monkeypatch: pytest.MonkeyPatch,
     used: dict[str, str] | None = None,
 ) -> None:
-    """What the Job `job` of `step` leaves in the run."""
+    """What the Job `job` of `step` announces, and leaves in the run."""
+    if job is not None:
+        announce(store, RUN, step, job)
     output = EvaluationRef(tree=DIGEST, model=DIGEST, split="test", num_samples=3, metrics={})
     publish_record(
         store,
@@ -67,6 +79,7 @@ def finish(
 def fail(
     store: Store, step: str, job: str, error: Exception, monkeypatch: pytest.MonkeyPatch, tries: int = 1
 ) -> None:
+    announce(store, RUN, step, job)
     with monkeypatch.context() as patch:
         patch.setenv(JOB, job)
         patch.setenv(TRIES, str(tries))
@@ -103,33 +116,71 @@ def test_applied_again_it_waits_for_the_new_job_of_the_step_before(
     finish(store, "preprocess", "p1", monkeypatch)
     finish(store, "train", "t1", monkeypatch, used={"preprocess": "p1"})
     monkeypatch.setenv(JOB, "t2")
-    clock = Turns({4: lambda: finish(store, "preprocess", "p2", monkeypatch)})
+    slow = 2 * NEW_JOB_S  # Longer than it would be waited for had it not announced itself.
+    turns: dict[int, Callable[[], object]] = {
+        2: lambda: announce(store, RUN, "preprocess", "p2"),
+        99: lambda: finish(store, "preprocess", "p2", monkeypatch),
+    }
+    clock = Turns(turns)
     wait(store, clock)
-    assert clock.turn == 4
+    assert clock.turn == 99
+    assert clock.time > slow
+
+
+def test_stopped_before_it_had_used_it_an_old_result_counts_no_more_either(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted in mid-run, training had left nothing; the new preprocess is still at work when the new one begins."""
+    finish(store, "preprocess", "p1", monkeypatch)
+    announce(store, RUN, "train", "t1")
+    announce(store, RUN, "preprocess", "p2")
+    monkeypatch.setenv(JOB, "t2")
+    clock = Turns({70: lambda: finish(store, "preprocess", "p2", monkeypatch)})
+    wait(store, clock)
+    assert clock.turn == 70
+    assert clock.time > NEW_JOB_S
 
 
 def test_another_pod_of_the_same_job_goes_on_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish(store, "preprocess", "p1", monkeypatch)
-    finish(store, "train", "t1", monkeypatch, used={"preprocess": "p1"})
     monkeypatch.setenv(JOB, "t1")
+    begin(store, RUN, "train")
+    finish(store, "preprocess", "p1", monkeypatch)
     clock = Turns()
     wait(store, clock)
-    assert clock.turn == 0
+    assert clock.turn == 0, "its result is newer than this Job's first pod"
 
 
 def test_a_job_that_failed_and_is_applied_again_takes_the_result_that_is_there(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The finished Job of the step before does not run again, so nothing newer will come."""
-    finish(store, "preprocess", "p0", monkeypatch)
-    finish(store, "train", "t0", monkeypatch, used={"preprocess": "p0"})
     finish(store, "preprocess", "p1", monkeypatch)
     fail(store, "train", "t1", StepError("no memory"), monkeypatch)
     monkeypatch.setenv(JOB, "t2")
     clock = Turns()
-    wait(store, clock)
-    assert clock.turn == 0
+    wait_for_step(store, RUN, "train", "preprocess", make_reporter(), deadline_s=3600, clock=clock)
+    assert NEW_JOB_S <= clock.time < 1.2 * NEW_JOB_S
+    assert "where none begins, it counts after 120 s" in capsys.readouterr().err
     assert read_failure(store, RUN, "train") is None, "the new Job has taken the old word back"
+    again = Turns()
+    wait(store, again)
+    assert again.turn == 0, "the next pod of that Job need not wait for it once more"
+
+
+def test_a_step_of_several_inputs_asks_for_the_second_as_of_its_beginning(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ended while it waited for the first is no older than its Job."""
+    monkeypatch.setenv(JOB, "t1")
+
+    def finish_both() -> None:
+        for step in ("ingest", "preprocess"):
+            finish(store, step, f"{step}1", monkeypatch)
+
+    both = Turns({3: finish_both})
+    wait(store, both, "ingest")
+    wait(store, both, "preprocess")
+    assert both.turn == 3
 
 
 def test_a_failure_for_good_ends_the_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,24 +227,77 @@ def test_a_failure_that_is_tried_again_does_not(store: Store, monkeypatch: pytes
 
 
 def test_the_word_of_an_earlier_job_gets_time_to_be_taken_back(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The new Job's node may have to be made first; once it has begun, the old word says nothing any more."""
     fail(store, "preprocess", "p1", InputError("wrong"), monkeypatch)
     monkeypatch.setenv(JOB, "t2")
+    turns: dict[int, Callable[[], object]] = {
+        90: lambda: announce(store, RUN, "preprocess", "p2"),
+        200: lambda: finish(store, "preprocess", "p2", monkeypatch),
+    }
+    late = Turns(turns)
+    wait_for_step(store, RUN, "train", "preprocess", make_reporter(), deadline_s=3600, clock=late)
+    assert late.turn == 200
+    assert late.time > FAILED_S
+    assert "failed in an earlier application; waiting for the new Job" in capsys.readouterr().err
 
-    def start_over() -> None:
-        with monkeypatch.context() as patch:
-            patch.setenv(JOB, "p2")
-            with telling_failure(store, RUN, "preprocess"):
-                finish(store, "preprocess", "p2", monkeypatch)
 
-    wait(store, Turns({5: start_over}))
-    fail(store, "preprocess", "p3", InputError("wrong"), monkeypatch)
-    store.delete(f"runs/{RUN}/preprocess.json")
+def test_where_nobody_takes_it_back_it_holds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(store, "preprocess", "p1", InputError("wrong"), monkeypatch)
+    monkeypatch.setenv(JOB, "t2")
     clock = Turns()
     with pytest.raises(InputError, match="for good"):
         wait(store, clock)
-    assert clock.time >= GRACE_S, "nobody took it back: it holds"
+    assert FAILED_S <= clock.time < 1.1 * FAILED_S
+
+
+def test_a_step_that_waits_for_nothing_takes_its_old_word_back_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(store, "ingest", "i1", InputError("no images"), monkeypatch)
+    monkeypatch.setenv(JOB, "i2")
+    begin(store, RUN, "ingest")
+    assert read_failure(store, RUN, "ingest") is None
+
+
+def test_tries_are_counted_over_the_waits_between_them(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every new pod of the Job waits first, successfully; that takes back nothing."""
+    finish(store, "preprocess", "p1", monkeypatch)
+    monkeypatch.setenv(JOB, "t1")
+    seen: list[Failure | None] = []
+    for _ in range(3):
+        with telling_failure(store, RUN, "train", waiting=True):
+            wait(store, Turns())
+        fail(store, "train", "t1", StepError("the disk is full"), monkeypatch, tries=3)
+        seen.append(read_failure(store, RUN, "train"))
+    assert [(each.tries, each.final) for each in seen if each] == [(1, False), (2, False), (3, True)]
+    with telling_failure(store, RUN, "train"):
+        pass
+    assert read_failure(store, RUN, "train") is None, "the step's own success does"
+
+
+def test_a_store_that_is_away_for_a_while_costs_no_try(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(JOB, "t1")
+    pointer = tmp_path / "store" / "runs" / RUN / "preprocess.json"
+
+    def away() -> None:
+        pointer.symlink_to(pointer)  # too many levels of links: neither there nor missing
+
+    def back() -> None:
+        pointer.unlink()
+        finish(store, "preprocess", "p1", monkeypatch)
+
+    clock = Turns({1: away, 60: back})
+    wait(store, clock)
+    assert clock.turn == 60
+    pointer.unlink()
+    gone = Turns({1: away})
+    with pytest.raises(StoreError):
+        wait(store, gone)
+    assert STORE_DEADLINE_S <= gone.time < 1.1 * STORE_DEADLINE_S
 
 
 def test_interruptions_and_another_pods_death_are_no_failures(
@@ -219,10 +323,10 @@ def test_the_deadline_says_what_to_look_at(store: Store, monkeypatch: pytest.Mon
         wait(store, Turns(), deadline_s=60)
     assert "kubectl describe" in str(caught.value)
     finish(store, "preprocess", "p1", monkeypatch)
-    finish(store, "train", "t1", monkeypatch, used={"preprocess": "p1"})
+    announce(store, RUN, "preprocess", "p2")
     with pytest.raises(InputError, match="waited 60 s") as caught:
         wait(store, Turns(), deadline_s=60)
-    assert "delete the finished Job of preprocess too" in str(caught.value)
+    assert "from before the newest Job of preprocess" in str(caught.value)
 
 
 def test_the_store_may_come_later_than_the_step(tmp_path: Path) -> None:

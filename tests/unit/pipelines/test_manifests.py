@@ -6,11 +6,12 @@ import pytest
 import yaml
 
 from components.cluster.config import KubernetesConfig, Resources, TrainingConfig
+from components.common.watch import MEMORY_LIMIT
 from pipelines.cli import invoke
 from pipelines.config import read_config
 from pipelines.graph import GRAPH, Graph, Step
 from pipelines.manifests.names import names_file, overlay_digest
-from pipelines.manifests.steps import step_objects, waits_for
+from pipelines.manifests.steps import mpi_objects, step_objects, waits_for
 from pipelines.manifests.tree import generated
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,7 +47,7 @@ def test_a_new_row_of_the_table_is_a_new_job() -> None:
     audited = GRAPH.with_step(Step("audit", "support.dummy", {"evaluation": "evaluate"}))
     (job,) = yaml.safe_load_all(generated(audited, TWO_PODS)["base/audit.yaml"])
     assert job["metadata"]["name"] == "conveyor-audit"
-    assert job["spec"]["template"]["spec"]["initContainers"][0]["name"] == "wait-for-evaluate"
+    assert job["spec"]["template"]["spec"]["initContainers"][-1]["name"] == "wait-for-evaluate"
 
 
 def test_each_step_waits_for_the_last_of_what_it_needs() -> None:
@@ -62,17 +63,58 @@ def test_each_step_waits_for_the_last_of_what_it_needs() -> None:
     assert waits_for(diamond, diamond["c"]) == ("b",)
 
 
+def test_each_step_has_its_deadline_whatever_the_steps_before_it_need() -> None:
+    """All Jobs are there from the start: one deadline for all would fail what waits behind a long training."""
+    settings = KubernetesConfig(deadline_s=100, training=TrainingConfig(pods=2))
+    found = {}
+    for step in GRAPH:
+        spec = step_objects(GRAPH, step, settings)[-1]["spec"]
+        args = spec["template"]["spec"]["initContainers"][-1]["args"]
+        waits = args[args.index("--deadline") + 1] if "--deadline" in args else None
+        found[step.name] = (waits, spec["activeDeadlineSeconds"])
+    assert found == {
+        "ingest": (None, 100),
+        "preprocess": ("100", 200),
+        "train": ("200", 300),
+        "evaluate": ("300", 400),
+        "compress": ("300", 400),
+        "promote": ("400", 500),
+    }
+    assert mpi_objects(GRAPH, settings)[0]["spec"]["runPolicy"]["activeDeadlineSeconds"] == 300
+    endless = step_objects(GRAPH, GRAPH["promote"], KubernetesConfig(deadline_s=None))[-1]["spec"]
+    assert "activeDeadlineSeconds" not in endless
+    assert "inf" in endless["template"]["spec"]["initContainers"][-1]["args"]
+
+
+@pytest.mark.parametrize("name", GRAPH.names())
+def test_beside_each_step_runs_one_that_tells_how_it_was_killed(name: str) -> None:
+    (*_, job) = step_objects(GRAPH, GRAPH[name], TWO_PODS)
+    pod = job["spec"]["template"]["spec"]
+    watch = pod["initContainers"][0]
+    assert watch["restartPolicy"] == "Always", "else the others would wait for its end"
+    assert watch["args"][-1] == "--watch"
+    shared = {each["mountPath"]: each["name"] for each in pod["containers"][0]["volumeMounts"]}
+    assert {each["mountPath"]: each["name"] for each in watch["volumeMounts"]}["/tmp"] == shared["/tmp"]
+    (limit,) = [each["valueFrom"] for each in watch["env"] if each["name"] == MEMORY_LIMIT]
+    assert limit["resourceFieldRef"]["containerName"] == pod["containers"][0]["name"]
+
+
 def test_all_pods_fit_a_small_node_together() -> None:
     """A pod that waits reserves what it will need: were that too much, it could keep out the one that it waits for."""
     cpu = memory = 0
     for step in GRAPH:
         for each in step_objects(GRAPH, step, TWO_PODS):
             if each["kind"] == "Job":
-                requests = each["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+                pod = each["spec"]["template"]["spec"]
                 pods = each["spec"].get("parallelism", 1)
-                cpu += pods * int(requests["cpu"].removesuffix("m"))
-                memory += pods * int(requests["memory"].removesuffix("Mi"))
-    assert cpu <= 1000
+                for container in (
+                    pod["containers"][0],
+                    pod["initContainers"][0],
+                ):  # the step, and who watches it
+                    requests = container["resources"]["requests"]
+                    cpu += pods * int(requests["cpu"].removesuffix("m"))
+                    memory += pods * int(requests["memory"].removesuffix("Mi"))
+    assert cpu <= 1100
     assert memory <= 4096
 
 
