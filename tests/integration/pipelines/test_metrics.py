@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from components.common.canonical import canonical_json
 from components.common.store import open_store
+from pipelines.attempts import Attempt, Basis, Retraining, swap_retraining
 from pipelines.exporter.facts import Looker
 from support.s3_servers import S3Server
-from support.small_pipeline import SMALL, command, conveyor, environment, write_config
+from support.small_pipeline import ROOT, SMALL, command, conveyor, environment, write_config
+from support.snippets import snippets
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -140,9 +143,60 @@ def test_a_real_retraining(tmp_path: Path) -> None:
     assert value(found, "conveyor_compressed_latency_seconds") == pytest.approx(chosen["latency_ms"] / 1000)
     assert value(found, "conveyor_champion_version", registry="images") == 1
     assert value(found, "conveyor_champion_promoted_timestamp_seconds", registry="images") > 1e9
+    assert alerting() <= found.keys()
     attempt = "conveyor_retraining_last_attempt_state"
     assert value(found, attempt, registry="images", state="promoted") == 1
     assert value(found, attempt, registry="images", state="failed") == 0
+
+
+def alerting() -> set[str]:
+    """The series that the alerts of docs/monitoring.md look at."""
+    page = ROOT / "docs" / "monitoring.md"
+    block = next(each.body for each in snippets(page) if each.language == "text")
+    return set(re.findall(r"conveyor_\w+", block))
+
+
+def attempt_of(state: Any, *, began: str, ended: str | None = None) -> Attempt:
+    basis = Basis(snapshot="sha256:" + "0" * 64, settings={}, code={}, libraries={})
+    return Attempt(state=state, basis=basis, run="one", start=None, champion=None, began=began, ended=ended)
+
+
+def test_every_alert_has_its_series_from_the_first_attempt_on_though_it_failed(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    began, ended = "2026-11-01T10:00:00+00:00", "2026-11-01T11:00:00+00:00"
+    failed = attempt_of("failed", began=began, ended=ended)
+    assert swap_retraining(store, "photos", Retraining(attempt=failed), None)
+    write_result(tmp_path, "one", ended=ended, state="failed")
+    found = parse(conveyor("metrics", "--store", ".", "--once", cwd=tmp_path).out)
+    assert alerting() <= found.keys()
+    seen = "conveyor_retraining_last_seen_timestamp_seconds"
+    assert value(found, seen, registry="photos") == seconds(ended)
+    assert value(found, "conveyor_model_versions_awaiting_approval", registry="photos") == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "ended", "checked", "seen"),
+    [
+        ("promoted", "2026-11-01T11:00:00+00:00", None, "2026-11-01T11:00:00+00:00"),
+        ("refused", "2026-11-01T11:00:00+00:00", "2026-11-03T03:00:00+00:00", "2026-11-03T03:00:00+00:00"),
+        # One that goes on after a failure keeps its beginning: the document's own time tells.
+        ("running", None, None, "2026-11-04T00:00:00+00:00"),
+    ],
+)
+def test_a_schedule_is_seen_whatever_it_does(
+    tmp_path: Path, state: Any, ended: str | None, checked: str | None, seen: str
+) -> None:
+    store = open_store(str(tmp_path))
+    attempt = attempt_of(state, began="2026-11-01T10:00:00+00:00", ended=ended)
+    swap_retraining(store, "photos", Retraining(attempt=attempt, checked=checked), None)
+    written = seconds("2026-11-04T00:00:00+00:00")
+    os.utime(tmp_path / "retraining" / "photos.json", (written, written))
+    (model,) = Looker(store).look().models
+    assert model.retraining_seen == seconds(seen)
+
+
+def seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 def test_it_serves_sees_what_is_new_and_ends_well(tmp_path: Path) -> None:
