@@ -1,5 +1,6 @@
 """The whole of a config file: one section a step, and one for the store."""
 
+import difflib
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
@@ -8,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from components.cluster.config import KubernetesConfig
 from components.common.config import StepConfig
@@ -17,6 +18,8 @@ from components.common.store import Store, open_store
 from components.common.store.settings import StoreSettings
 
 DEFAULT_STORE = ".conveyor/store"
+OTHER_PODS = ("default", "launcher", "report", "setup")
+"""What `kubernetes.resources` and `placement` know besides steps; Kubeflow's last task, and the Job that makes buckets."""
 
 
 class StoreSection(StoreSettings):
@@ -43,6 +46,21 @@ class RootBase(StepConfig):
     def section(self, name: str) -> Any:
         """The settings of one step."""
         return getattr(self, name)
+
+    @model_validator(mode="after")
+    def _pods_are_steps(self) -> "RootBase":
+        """A misspelt step would get what it should not have, in silence."""
+        steps = sorted(set(type(self).model_fields) - set(RootBase.model_fields))
+        valid = [*steps, *OTHER_PODS]
+        for setting in ("resources", "placement"):
+            for name in getattr(self.kubernetes, setting):
+                if steps and name not in valid:
+                    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+                    hint = f"; did you mean {near[0]}?" if near else ""
+                    raise ValueError(
+                        f"kubernetes.{setting} by step: one of {', '.join(valid)}, not {name}{hint}"
+                    )
+        return self
 
 
 def config_type(package: str, name: str) -> Any:
