@@ -151,6 +151,30 @@ def test_an_elastic_training_that_lost_its_last_spare_worker_is_made_anew(world:
     assert world.now == pytest.approx(601, abs=2)
 
 
+def test_a_worker_that_only_seems_to_run_is_not_counted(world: World) -> None:
+    world.mpi_job(workers=3, fewest=2)
+    crash(workers(world)[0])
+    world.pod(f"{NAME}-launcher", role="launcher")
+    world.unschedulable(f"{NAME}-worker-2", role="worker")
+    with pytest.raises(GivenUp, match="the image has no ssh server"):
+        world.watch(MPI_JOB).wait()
+
+
+def test_a_spare_worker_s_eviction_is_told_and_training_goes_on(world: World) -> None:
+    job = world.mpi_job(workers=2, fewest=1)
+    first, _ = workers(world)
+    world.pod(f"{NAME}-launcher", role="launcher")
+
+    def evicted() -> None:
+        evict(first)
+        job["status"]["conditions"] = [{"type": "Failed", "status": "True", "reason": "MPIJobEvicted"}]
+
+    world.at[10] = evicted
+    world.at[2000] = lambda: succeed(job)
+    assert world.watch(MPI_JOB).wait() is job
+    assert world.said.count(f"pod {NAME}-worker-0 was evicted: The node was low") == 1
+
+
 # Workers that stay dead, nodes that do not answer.
 
 
@@ -169,6 +193,15 @@ def test_an_evicted_worker_makes_the_mpi_job_anew(world: World, launched: bool) 
     with pytest.raises(WorkersGone, match=f"pod {NAME}-worker-0 was evicted"):
         world.watch(MPI_JOB).wait()
     assert world.now == pytest.approx(101, abs=2)
+
+
+def test_an_mpi_job_that_another_launcher_makes_anew_is_not_missed(world: World) -> None:
+    world.mpi_job()
+    first, _ = workers(world)
+    world.at[10] = lambda: evict(first)
+    world.at[11] = world.objects.clear
+    with pytest.raises(WorkersGone):
+        world.watch(MPI_JOB).wait()
 
 
 def test_workers_that_are_taken_away_at_the_end_are_not_missed(world: World) -> None:
