@@ -170,9 +170,12 @@ def test_a_spare_worker_s_eviction_is_told_and_training_goes_on(world: World) ->
         job["status"]["conditions"] = [{"type": "Failed", "status": "True", "reason": "MPIJobEvicted"}]
 
     world.at[10] = evicted
+    told: list[str] = []
+    world.at[20] = lambda: told.append(world.said)
     world.at[2000] = lambda: succeed(job)
     assert world.watch(MPI_JOB).wait() is job
-    assert world.said.count(f"pod {NAME}-worker-0 was evicted: The node was low") == 1
+    assert f"pod {NAME}-worker-0 was evicted: The node was low" in told[0]
+    assert world.said == told[0]
 
 
 # Workers that stay dead, nodes that do not answer.
