@@ -154,7 +154,8 @@ class JobWatch:
         uid = pod["metadata"]["uid"]
         if uid not in self._ends:
             quiet = end.exit_code in ENDED_QUIETLY or ends_all(job, end.exit_code)
-            note = " (does not count against the Job)" if end.disrupted else ""
+            # An MPIJob has no such rule.
+            note = " (does not count against the Job)" if end.disrupted and not is_mpi(job) else ""
             self._ends[uid] = None if quiet else f"pod {pod['metadata']['name']} {end.how}{note}"
             return
         words = self._ends[uid]
