@@ -16,6 +16,7 @@ from components.common.runs import list_runs, output_of, read_pointer
 from components.common.store import Store, open_store
 from components.data.index import read_index
 from components.data.order import sample_order
+from pipelines.cli import invoke
 from support.applied import Overlay, applied_to, make_secret
 from support.cluster_world import IMAGE, wait_until, why_no_cluster
 from support.containers import Box, need_engine, shared_folder
@@ -77,6 +78,25 @@ def test_wrong_settings_end_all_jobs_soon_and_each_says_why(overlay: Overlay) ->
     assert "promote has nothing to work on" in overlay.log("promote", "wait-for-evaluate")
     assert "ingest failed for good" in overlay.log("promote", "wait-for-evaluate")
     assert "unchanged" in overlay.apply(), "applied again over what failed: no error, and nothing happens"
+
+
+def test_a_step_that_is_killed_for_memory_ends_all_jobs_too(overlay: Overlay) -> None:
+    """It can say nothing itself; the container beside it counts its tries and tells the others."""
+    little = ("--set", "kubernetes.resources={ingest: {memory: 64Mi}}", "--set", "kubernetes.retries=1")
+    write_manifests(overlay, *little)
+    overlay.configure(SETTINGS)
+    overlay.apply()
+    assert overlay.wait_for("promote", timeout_s=240) == "Failed"
+    killed = [
+        status["state"]["terminated"]["reason"]
+        for pod in overlay.world.get("pods", f"conveyor/step=ingest,conveyor/run={overlay.run()}")
+        for status in pod["status"]["containerStatuses"]
+    ]
+    assert killed == ["OOMKilled"] * 2, "it was tried again"
+    told = overlay.log("promote", "wait-for-evaluate")
+    assert "ingest failed for good" in told
+    assert "killed without a word, most likely out of memory (limit 64 MiB)" in told
+    write_manifests(overlay)  # The next test repairs it: the same run, other names.
 
 
 def test_changed_settings_run_beside_what_failed_and_the_digests_are_those_of_the_image_elsewhere(
@@ -157,13 +177,19 @@ def test_the_schedule_finds_nothing_new_in_what_was_just_run(overlay: Overlay) -
 
 
 def waiting(overlay: Overlay) -> list[str]:
-    """Names of the init containers that run now: what `kubectl get pods` shows as Init:0/1."""
+    """Names of the containers that wait now: what `kubectl get pods` shows as Init:1/2."""
     statuses = [
         status
         for pod in overlay.world.get("pods", "conveyor/step")
         for status in pod["status"].get("initContainerStatuses", [])
     ]
-    return [status["name"] for status in statuses if "running" in status["state"]]
+    running = [status["name"] for status in statuses if "running" in status["state"]]
+    return [name for name in running if name != "watch"]
+
+
+def write_manifests(overlay: Overlay, *more: str) -> None:
+    """The whole tree anew; what belongs to the overlay stays."""
+    assert invoke(["manifests", str(overlay.folder.parents[1]), *more]) == 0
 
 
 def newest_run(store: Store) -> str:
