@@ -29,7 +29,7 @@ def main() -> int:
                 installed.remove()
             return 0
         if arguments.what == "up":
-            cluster.up(arguments.image, arguments.minio)
+            cluster.up(arguments.image, arguments.minio, build=arguments.build)
             installed.install(arguments.image, arguments.minio, arguments.values)
         if arguments.what != "results":
             installed.run()
@@ -70,9 +70,17 @@ def _arguments() -> argparse.Namespace:
         help="kind makes a cluster; current takes kubectl's, whose nodes know the images",
     )
     parser.add_argument("--namespace", default="conveyor")
-    parser.add_argument("--image", default="conveyor:cpu", help="built where it is missing (kind)")
     parser.add_argument(
-        "--minio", default="minio/minio:local", help="MinIO's image; built where it is missing (kind)"
+        "--image",
+        default="conveyor:cpu",
+        help="built from this work tree (kind); its tag names the variant, such as conveyor:mpi",
+    )
+    parser.add_argument("--minio", default="minio/minio:local", help="MinIO's image; built as well (kind)")
+    parser.add_argument(
+        "--no-build",
+        action="store_false",
+        dest="build",
+        help="take both images as the engine has them (kind); otherwise they are built, which its cache makes quick",
     )
     parser.add_argument("--values", type=Path, action="append", default=[], help="more values for the chart")
     parser.add_argument(

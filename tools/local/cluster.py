@@ -1,16 +1,19 @@
 """Where the cluster comes from: kind makes one; `current` takes the one that kubectl talks to, and its images."""
 
 import os
-import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
+from local.images import build_command, engine, minio_command
 from local.shell import ask, call, need
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NAME = "conveyor"
+NEED_GIB = 6
+"""Memory that the example's run takes at its height, the cluster's own included (tools/local/values.yaml)."""
 
 
 class Provider(ABC):
@@ -20,8 +23,8 @@ class Provider(ABC):
     """Environment in which kubectl, helm and conveyor find it."""
 
     @abstractmethod
-    def up(self, image: str, minio: str) -> None:
-        """The cluster runs and knows both images afterwards."""
+    def up(self, image: str, minio: str, *, build: bool = True) -> None:
+        """The cluster runs and knows both images afterwards, built from this work tree where that is asked for."""
 
     @abstractmethod
     def down(self) -> bool:
@@ -34,11 +37,14 @@ class Kind(Provider):
     def __init__(self, folder: Path) -> None:
         self._kubeconfig = folder / "kubeconfig"
         self.env = {"KUBECONFIG": str(self._kubeconfig)}
+        if engine() != "docker":
+            self.env["KIND_EXPERIMENTAL_PROVIDER"] = Path(engine()).name
 
-    def up(self, image: str, minio: str) -> None:
-        need("docker", "kind", "kubectl", "helm")
+    def up(self, image: str, minio: str, *, build: bool = True) -> None:
+        need(engine(), "kind", "kubectl", "helm")
+        _warn_of_memory()
         self._kubeconfig.parent.mkdir(parents=True, exist_ok=True)
-        if NAME in ask("kind", "get", "clusters").split():
+        if NAME in ask("kind", "get", "clusters", env=self.env).split():
             call("kind", "export", "kubeconfig", "--name", NAME, env=self.env)
         else:
             call(
@@ -51,15 +57,24 @@ class Kind(Provider):
                 "120s",
                 env=self.env,
             )
-        if not _is_built(image):
-            call(sys.executable, str(ROOT / "tools" / "images" / "build.py"), "cpu")
-        if not _is_built(minio):
-            call("docker", "build", "--tag", minio, str(ROOT / "docker" / "minio"))
+        if build:
+            call(*build_command(image))
+            call(*minio_command(minio))
         for each in (image, minio):
-            call("kind", "load", "docker-image", each, "--name", NAME)
+            self._load(each)
+
+    def _load(self, image: str) -> None:
+        """The node gets the image as it is now: kind compares what the tag stands for."""
+        if engine() == "docker":
+            call("kind", "load", "docker-image", image, "--name", NAME, env=self.env)
+            return
+        with tempfile.TemporaryDirectory() as folder:  # kind asks docker for images, and nobody else
+            archive = str(Path(folder) / "image.tar")
+            call(engine(), "save", "--output", archive, image)
+            call("kind", "load", "image-archive", archive, "--name", NAME, env=self.env)
 
     def down(self) -> bool:
-        need("docker", "kind")
+        need(engine(), "kind")
         call("kind", "delete", "cluster", "--name", NAME, env=self.env)
         self._kubeconfig.unlink(missing_ok=True)
         return True
@@ -71,7 +86,7 @@ class Current(Provider):
     def __init__(self) -> None:
         self.env = {}
 
-    def up(self, image: str, minio: str) -> None:
+    def up(self, image: str, minio: str, *, build: bool = True) -> None:
         need("kubectl", "helm")
         ask("kubectl", "version", "--request-timeout=10s")
 
@@ -79,8 +94,18 @@ class Current(Provider):
         return False
 
 
-def _is_built(image: str) -> bool:
-    return bool(ask("docker", "image", "ls", "--quiet", image))
+def _warn_of_memory() -> None:
+    """Before the build, and not by a pod that stays Pending: on a Mac the engine's machine has what it was given."""
+    if engine() != "docker":
+        return  # each engine tells it in its own way
+    found = ask("docker", "info", "--format", "{{.MemTotal}}")
+    if found.isdigit() and int(found) < NEED_GIB * 2**30:
+        print(
+            f"warning: the Docker engine has {int(found) / 2**30:.1f} GiB of memory, and the example takes "
+            f"{NEED_GIB} GiB: give it more (Docker Desktop: Settings, Resources), or let one pod train, by --values "
+            "with config: {kubernetes: {training: {pods: 1}}}",
+            flush=True,
+        )
 
 
 def provider(name: str, folder: Path) -> Provider:

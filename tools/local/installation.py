@@ -38,7 +38,11 @@ class Installation:
         command += ["--namespace", self.namespace, "--timeout", "10m", "--wait"]
         for each in (HERE / "values.yaml", *values):
             command += ["--values", str(each)]
+        exporter = f"deployment/{RELEASE}-metrics"
+        was_there = self._kubectl("get", exporter, "-n", self.namespace, "--ignore-not-found", "-o", "name")
         call(*command, "--values", "-", env=self._env, stdin=json.dumps(chosen))
+        if was_there:  # An image that was built anew has its old name: the pod would stay with what it runs.
+            call("kubectl", "rollout", "restart", exporter, "-n", self.namespace, env=self._env)
         call("helm", "test", RELEASE, "--namespace", self.namespace, "--logs", env=self._env)
 
     def run(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from local.cluster import HERE, Kind
+from local.cluster import HERE, NEED_GIB, Kind
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOL = ROOT / "tools" / "local_cluster.py"
@@ -52,18 +52,66 @@ def test_what_kind_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         program = tmp_path / name
         program.write_text(RECORDER.format(python=sys.executable, log=str(log)))
         program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("local.cluster._is_built", lambda image: image.startswith("conveyor"))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CONTAINER_ENGINE", raising=False)
+    monkeypatch.setenv("BASE_MIRROR", "mirror.example/hub")
+    monkeypatch.setenv("GOPROXY", "off")
     kind = Kind(tmp_path / "folder")
-    kind.up("conveyor:cpu", "minio/minio:local")
+    kind.up("conveyor:mpi", "minio/minio:local")
     assert kind.down() is True
-    assert log.read_text().splitlines() == [
+    told = log.read_text().splitlines()
+    ours, minio = (line for line in told if line.startswith("docker build"))
+    # Built whether the tag is there or not: yesterday's image under today's name would run yesterday's code.
+    assert ours.endswith("--tag conveyor:mpi .")
+    assert "--target mpi " in ours
+    assert "mirror.example/hub/golang:" in minio
+    assert "--build-arg GOPROXY=off " in minio
+    assert minio.endswith(f"--tag minio/minio:local {ROOT / 'docker' / 'minio'}")
+    assert [line for line in told if not line.startswith("docker build")] == [
+        "docker info --format {{.MemTotal}}",
         "kind get clusters",
         f"kind create cluster --config {HERE / 'kind.yaml'} --wait 120s",
-        f"docker build --tag minio/minio:local {ROOT / 'docker' / 'minio'}",
-        "kind load docker-image conveyor:cpu --name conveyor",
+        "kind load docker-image conveyor:mpi --name conveyor",
         "kind load docker-image minio/minio:local --name conveyor",
         "kind delete cluster --name conveyor",
     ]
     assert kind.env == {"KUBECONFIG": str(tmp_path / "folder" / "kubeconfig")}
     assert yaml.safe_load((HERE / "kind.yaml").read_text())["kind"] == "Cluster"
+
+
+def test_images_are_taken_as_they_are_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And the same with podman, whose images kind must be given as files."""
+    log = tmp_path / "log"
+    for name in ("podman", "kind", "kubectl", "helm"):
+        program = tmp_path / name
+        program.write_text(RECORDER.format(python=sys.executable, log=str(log)))
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CONTAINER_ENGINE", "podman")
+    kind = Kind(tmp_path / "folder")
+    kind.up("conveyor:cpu", "minio/minio:local", build=False)
+    assert kind.env["KIND_EXPERIMENTAL_PROVIDER"] == "podman"
+    told = [line.split() for line in log.read_text().splitlines()]
+    assert [line[:3] for line in told] == [
+        ["kind", "get", "clusters"],
+        ["kind", "create", "cluster"],
+        *[["podman", "save", "--output"], ["kind", "load", "image-archive"]] * 2,
+    ]
+    assert [line[-1] for line in told if line[0] == "podman"] == ["conveyor:cpu", "minio/minio:local"]
+
+
+def test_too_little_memory_is_told_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("docker", "kind", "kubectl", "helm"):
+        program = tmp_path / name
+        program.write_text(f"#!{sys.executable}\nprint(2 * 2**30)\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CONTAINER_ENGINE", raising=False)
+    Kind(tmp_path / "folder").up("conveyor:cpu", "minio/minio:local", build=False)
+    said = capfd.readouterr().out
+    assert f"2.0 GiB of memory, and the example takes {NEED_GIB} GiB" in said
+    assert said.index("warning") < said.index("kind create cluster")
