@@ -8,6 +8,8 @@ from components.cluster.names import COMPONENT, STEP, labels
 from components.cluster.pods import Object
 
 PART_OF = {"app.kubernetes.io/part-of": "conveyor"}
+NOT_KUBEFLOW: Object = {"key": "workflows.argoproj.io/workflow", "operator": "DoesNotExist"}
+"""A task of a Kubeflow run has our labels too, but Kubeflow's and Argo's containers in it talk to their own servers."""
 STORAGE = "storage"
 LAUNCHER = "launcher"
 STORAGE_PORT = 9000
@@ -45,13 +47,21 @@ def policy(
     }
 
 
+def ours(labels: Mapping[str, str] | None = None, *expressions: Object) -> Object:
+    """Selector of pods of ours, with these labels and expressions besides."""
+    return {
+        "matchLabels": {**PART_OF, **(labels or {})},
+        "matchExpressions": [NOT_KUBEFLOW, *expressions],
+    }
+
+
 def tcp(*ports: int) -> list[Object]:
     return [{"protocol": "TCP", "port": port} for port in ports]
 
 
 def all_closed() -> Object:
     """Nobody reaches a pod of ours, and none of them reaches anybody."""
-    return policy("conveyor-all-closed", {"matchLabels": PART_OF}, ingress=[], egress=[])
+    return policy("conveyor-all-closed", ours(), ingress=[], egress=[])
 
 
 def names_resolved() -> Object:
@@ -61,15 +71,16 @@ def names_resolved() -> Object:
         {"ipBlock": {"cidr": NODE_DNS}},
     ]
     ports = [{"protocol": "UDP", "port": 53}, *tcp(53)]
-    return policy("conveyor-dns", {"matchLabels": PART_OF}, egress=[{"to": dns, "ports": ports}])
+    return policy("conveyor-dns", ours(), egress=[{"to": dns, "ports": ports}])
 
 
 def training_together() -> Object:
     """Training pods reach each other on any port: Gloo and NCCL take ephemeral ones."""
-    peers: list[Object] = [{"podSelector": {"matchLabels": {**PART_OF, STEP: "train"}}}]
+    training = ours({STEP: "train"})
+    peers: list[Object] = [{"podSelector": training}]
     return policy(
         "conveyor-training",
-        {"matchLabels": {**PART_OF, STEP: "train"}},
+        training,
         ingress=[{"from": peers}],
         egress=[{"to": peers}],
         # The pods of an MPIJob, and those that a launcher makes, stand in no file that it reads.
@@ -79,10 +90,7 @@ def training_together() -> Object:
 
 def clients() -> Object:
     """Selector of the pods that use the store: all but the storage itself."""
-    return {
-        "matchLabels": PART_OF,
-        "matchExpressions": [{"key": COMPONENT, "operator": "NotIn", "values": [STORAGE]}],
-    }
+    return ours(None, {"key": COMPONENT, "operator": "NotIn", "values": [STORAGE]})
 
 
 def store_outside(ports: Sequence[int]) -> Object:
@@ -122,9 +130,8 @@ def pod_identity() -> Object:
 
 def launcher_to_api() -> Object:
     """A launcher talks to the API server, wherever that is: its address is no pod's, so no selector can name it."""
-    launchers = {**PART_OF, COMPONENT: LAUNCHER}
     return policy(
         "conveyor-launcher",
-        {"matchLabels": launchers},
+        ours({COMPONENT: LAUNCHER}),
         egress=[{"to": [EVERYBODY_ELSE, EVERYBODY_ELSE_6], "ports": tcp(*API_PORTS)}],
     )

@@ -1,10 +1,12 @@
 """The overlays as kubectl applies them: what refers to what, what is closed and what is open, what kube-score says."""
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from components.cluster.rbac import RULES
+from support import flows
 from support.network_policy import Host, Pod, allows
 from support.rendered import OVERLAYS, Object, objects, rendered, templates, tool
 
@@ -159,6 +161,18 @@ def test_training_pods_reach_each_other_on_any_port(overlay: str) -> None:
         assert allows(rules, found["train"], found["train-2"], port)
         assert not allows(rules, found["train"], found["ingest"], port)
         assert not allows(rules, found["ingest"], found["train"], port)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_pods_of_a_kubeflow_run_in_the_same_namespace_are_left_alone(overlay: str) -> None:
+    """Though they carry our labels: Kubeflow's and Argo's containers in them talk to their own servers."""
+    rules, found = policies(overlay), pods(overlay)
+    for flow in flows.needed_by_kubeflow():
+        assert isinstance(flow.source, Pod)
+        source = replace(flow.source, namespace=NAMESPACE)
+        assert allows(rules, source, flow.target, flow.port, flow.protocol), flow
+        for name, pod in found.items():
+            assert not allows(rules, source, pod, 29400), name
 
 
 def test_the_launcher_reaches_the_api_server() -> None:
