@@ -93,6 +93,22 @@ def note_failure(
     return _failure(change_end(store, run_id, step, one_more))
 
 
+def refuse_ended(store: Store, run_id: str, step: str) -> None:
+    """Raise `InputError` where this very Job has failed of what no new try can mend.
+
+    Only an MPIJob starts a pod after that: its launcher's Job knows no exit status that ends it.
+    """
+    end = read_end(store, run_id, step)
+    if end is None or end.state != "failed" or end.job != this_job():
+        return
+    if end.error.get("exit_code", RETRIED) != RETRIED:
+        raise InputError(
+            f"{step} has failed for good: {end.error.get('what')}",
+            where=f"{store.url}/runs/{run_id}, Job {end.job}",
+            todo=f"{end.error.get('todo') or 'see the log of the first pod that failed'}; delete its Job and apply again",
+        )
+
+
 def forget_others(store: Store, run_id: str, step: str, job: str) -> None:
     """Remove the word of an earlier Job of this step: this one starts over."""
     before = read_end(store, run_id, step)

@@ -15,7 +15,7 @@ import click
 from components.common.canonical import canonical_json
 from components.common.config import load_config, parse_override
 from components.common.errors import ConveyorError, InputError, StepError
-from components.common.failed import note_failure, telling_failure
+from components.common.failed import note_failure, refuse_ended, telling_failure
 from components.common.failures import graceful, leave, report_failure
 from components.common.given import given as given_to
 from components.common.mixed import refuse_mixed
@@ -201,6 +201,7 @@ def wait(
     if run_id is not None and upstream == STORE:
         begin(store, run_id, name)
     elif run_id is not None:
+        refuse_ended(store, run_id, name)
         with telling_failure(store, run_id, name, waiting=True):
             wait_for_step(store, run_id, name, upstream, reporter, deadline_s=deadline_s)
     elif upstream != STORE:

@@ -8,7 +8,7 @@ import pytest
 from components.common.begun import announce
 from components.common.canonical import digest_bytes
 from components.common.errors import InputError, StepError, StoreError
-from components.common.failed import TRIES, Failure, read_failure, telling_failure
+from components.common.failed import TRIES, Failure, read_failure, refuse_ended, telling_failure
 from components.common.progress import make_reporter
 from components.common.records import Record, publish_record
 from components.common.refs import EvaluationRef
@@ -275,6 +275,22 @@ def test_tries_are_counted_over_the_waits_between_them(store: Store, monkeypatch
     with telling_failure(store, RUN, "train"):
         pass
     assert read_failure(store, RUN, "train") is None, "the step's own success does"
+
+
+def test_a_job_that_starts_a_pod_after_its_own_failure_for_good_ends_it_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an MPIJob's launcher does."""
+    monkeypatch.setenv(JOB, "t1")
+    refuse_ended(store, RUN, "train")
+    fail(store, "train", "t1", StepError("the disk is full"), monkeypatch, tries=1)
+    refuse_ended(store, RUN, "train")  # another try may find room
+    fail(store, "train", "t1", InputError("no such model", todo="name another"), monkeypatch, tries=9)
+    with pytest.raises(InputError, match="train has failed for good: no such model") as caught:
+        refuse_ended(store, RUN, "train")
+    assert str(caught.value.todo).startswith("name another;")
+    monkeypatch.setenv(JOB, "t2")
+    refuse_ended(store, RUN, "train")  # applied again
 
 
 def test_a_store_that_is_away_for_a_while_costs_no_try(
