@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
+from components.cluster.config import KubernetesConfig
 from components.cluster.jobs import launcher_job
 from components.cluster.pods import container_security, pod_security
 from components.cluster.rbac import LAUNCHER, role_rules
 from components.common.config import load_config
 from components.common.sections import root_model
 from pipelines.graph import GRAPH
+from pipelines.manifests.retrain import cron_job
 from support.chart import (
     CASES,
     CHART,
@@ -207,6 +209,17 @@ def test_security_contexts_reach_every_pod_and_the_steps_user_is_the_charts() ->
     assert (security.user, security.group, security.fs_group) == (None, None, 1000690000)
     own = settings(render({**values, "config": {"kubernetes": {"security": {"user": 7}}}})).kubernetes
     assert (own.security.user, own.security.fs_group) == (7, 1000690000)
+
+
+@pytest.mark.parametrize("deadline_s", [86400, 600, None])
+def test_a_tick_has_the_deadline_of_the_manifests(deadline_s: int | None) -> None:
+    made = one(render({"config": {"kubernetes": {"deadline_s": deadline_s}}}), "CronJob")["spec"][
+        "jobTemplate"
+    ]
+    theirs = cron_job(GRAPH, KubernetesConfig(deadline_s=deadline_s))["spec"]["jobTemplate"]
+    assert made["spec"].get("activeDeadlineSeconds") == theirs["spec"].get("activeDeadlineSeconds")
+    default = one(render(), "CronJob")["spec"]["jobTemplate"]["spec"]
+    assert default["activeDeadlineSeconds"] == 6 * 86400
 
 
 def test_the_schedule_sleeps_until_there_is_a_source() -> None:
