@@ -9,7 +9,7 @@ IMAGE ?= conveyor:cpu
 IMAGE_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-containers test-cluster image image-cuda image-mpi images-pin sbom audit lint format bench doctor clean chart kind-up kind-down
+.PHONY: help setup demo test test-slow test-containers test-cluster image image-cuda image-mpi image-mpi-cuda images-pin sbom audit lint format bench doctor clean chart kind-up kind-down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ image-cuda: ## conveyor:cuda, with Horovod over NCCL
 
 image-mpi: ## conveyor:mpi, for an MPIJob: conveyor:cpu and an ssh server
 	@$(PYTHON) tools/images/build.py mpi $(IMAGE_ARGS)
+
+image-mpi-cuda: ## conveyor:mpi-cuda, for an MPIJob on GPUs: conveyor:cuda and an ssh server
+	@$(PYTHON) tools/images/build.py mpi-cuda $(IMAGE_ARGS)
 
 images-pin: ## write docker/bases.lock: the digests of the base images, as the registry has them now
 	@$(PYTHON) tools/images/pin.py

@@ -80,7 +80,9 @@ def horovod_rendezvous(
                     "HOROVOD_GLOO_RENDEZVOUS_PORT": str(port),
                     "HOROVOD_GLOO_TIMEOUT_SECONDS": str(PATIENCE_S),
                     # Fusing by timing would change the order of sums from three ranks on; our buckets are fused
-                    # already.
+                    # already. It also keeps Horovod's own CUDA kernels (fused copies; scaling, for hvd.Average) out
+                    # of the way: 0.28 does not look whether their launch failed, so that on a GPU they are not
+                    # compiled for (HOROVOD_BUILD_CUDA_CC_LIST) sums would be wrong without an error.
                     "HOROVOD_FUSION_THRESHOLD": "0",
                     # Milliseconds that a request waits for company, of which there is none.
                     "HOROVOD_CYCLE_TIME": "0.5",

@@ -250,9 +250,17 @@ class _Training:
 
 
 def _check_cuda() -> None:
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return
+    # What a GPU needs has been taken out of that image, whatever the driver of the machine.
+    if os.environ.get("CONVEYOR_ACCELERATOR") == "cpu":
         raise StepError(
-            "torch cannot use the GPU of this machine",
-            found=f"torch {torch.__version__}",
-            todo="check the driver (nvidia-smi), or set train.device: cpu",
+            "this is an image for CPUs, and training is to use a GPU",
+            found="CONVEYOR_ACCELERATOR=cpu",
+            todo="take the image conveyor:cuda (for an MPIJob: conveyor:mpi-cuda), or set train.device: cpu",
         )
+    raise StepError(
+        "torch cannot use the GPU of this machine",
+        found=f"torch {torch.__version__}",
+        todo="check the driver (nvidia-smi), or set train.device: cpu",
+    )

@@ -57,6 +57,13 @@ def test_a_stranger_s_key_is_refused(mpi_image: str, keys: Path) -> None:
         assert "Permission denied" in ended.err
 
 
+def test_sessions_have_the_image_s_environment(mpi_image: str) -> None:
+    text = Box(mpi_image).run("/etc/ssh/sshd_config", entrypoint="cat").out
+    (line,) = (line for line in text.splitlines() if line.startswith("SetEnv "))
+    image = inspect(mpi_image)["Config"]["Env"]
+    assert set(line.split()[1:]) == {each for each in image if not each.startswith("PIP_")}
+
+
 def test_no_host_key_is_part_of_the_image(mpi_image: str) -> None:
     ended = Box(mpi_image).run(
         "-c", "ls -A /etc/ssh/conveyor /etc/ssh/ssh_host_* 2>/dev/null; true", entrypoint="sh"
@@ -66,6 +73,6 @@ def test_no_host_key_is_part_of_the_image(mpi_image: str) -> None:
 
 def test_it_is_the_image_and_an_ssh_server(image: str, mpi_image: str) -> None:
     mine, plain = inspect(mpi_image)["Config"], inspect(image)["Config"]
-    for name in ("User", "Entrypoint", "WorkingDir"):
+    for name in ("User", "Entrypoint", "WorkingDir", "Env"):
         assert mine[name] == plain[name]
     assert Box(mpi_image).run("--version").out == "conveyor, version 0.1.0\n"

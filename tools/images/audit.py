@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Look every version of constraints.txt up in PyPI's vulnerability database, with pip-audit.
 
+ACCEPTED lists what is known and does not concern us, each with its reason; nobody is told of those again.
+
 pip-audit calls a package that the database does not answer for "skipped", and still ends well; here that is an error,
 for nothing was looked up. Exit status: 0 nothing is known, 1 something is, 2 it could not be found out.
 """
@@ -17,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PIP_AUDIT = "pip-audit==2.10.1"
+ACCEPTED = Path(__file__).resolve().with_name("accepted.txt")
 
 
 def main(argv: list[str]) -> int:
@@ -25,8 +28,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--service", choices=("pypi", "osv"), default="pypi", help="which database to ask")
     arguments = parser.parse_args(argv)
     try:
-        answer = ask(pip_audit(), arguments.lock, arguments.service)
-    except OSError as error:
+        ignored = accepted(ACCEPTED.read_text(encoding="utf-8"))
+        answer = ask(pip_audit(), arguments.lock, arguments.service, ignored)
+    except (OSError, ValueError) as error:
         print(f"audit: {error}", file=sys.stderr)
         return 2
     return verdict(answer)
@@ -45,7 +49,23 @@ def pip_audit() -> Path:
     return program
 
 
-def ask(program: Path, lock: Path, service: str) -> list[dict[str, Any]]:
+def accepted(text: str) -> list[str]:
+    """The IDs of lines `ID reason`. Raises `ValueError` for one without a reason."""
+    found = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split(maxsplit=1)
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) < 2:
+            raise ValueError(
+                f"{ACCEPTED.name}, line {number}: expected an ID and the reason why it does not concern us, "
+                f"found {line!r}; add the reason"
+            )
+        found.append(words[0])
+    return found
+
+
+def ask(program: Path, lock: Path, service: str, ignored: list[str]) -> list[dict[str, Any]]:
     """One entry a package: its version, its vulnerabilities, or why it was skipped. Raises `OSError`."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "answer.json"
@@ -56,6 +76,7 @@ def ask(program: Path, lock: Path, service: str) -> list[dict[str, Any]]:
             "off",
             "--vulnerability-service",
             service,
+            *(part for each in ignored for part in ("--ignore-vuln", each)),
         ]
         command = [
             str(program),

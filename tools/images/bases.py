@@ -1,13 +1,14 @@
-"""Which base images the Dockerfile names, and the lock that says which digests they are to be."""
+"""Which base images the Dockerfiles name, and the lock that says which digests they are to be."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
+MINIO_DOCKERFILE = ROOT / "docker" / "minio" / "Dockerfile"
 LOCK = ROOT / "docker" / "bases.lock"
 HEADER = """\
-# The digest of each base image of docker/Dockerfile, written by `make images-pin`; `make image` builds on these.
+# The digest of each base image of our Dockerfiles, written by `make images-pin`; `make image` and `make kind-up` build on these.
 # A base that is not listed is taken by its tag.
 """
 
@@ -44,3 +45,12 @@ def lock_text(digests: dict[str, str]) -> str:
 def mirrored(image: str, mirror: str) -> str:
     """The same image in another registry: `python:3.11` in `mirror.example/hub` is `mirror.example/hub/python:3.11`."""
     return f"{mirror.rstrip('/')}/{image}" if mirror else image
+
+
+def base_values(dockerfile: Path, mirror: str, lock: Path = LOCK) -> dict[str, str]:
+    """The build arguments for a Dockerfile's bases: from a mirror, and with the lock's digests."""
+    digests = read_lock(lock)
+    return {
+        name: mirrored(image, mirror) + (f"@{digests[image]}" if image in digests else "")
+        for name, image in default_bases(dockerfile).items()
+    }

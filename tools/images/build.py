@@ -7,6 +7,7 @@ wins over the pinned one. `docker` may be another program with its command line:
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from images.bases import DOCKERFILE, LOCK, ROOT, default_bases, mirrored, read_lock
+from images.bases import DOCKERFILE, LOCK, ROOT, base_values
 
 VARIANTS = {
-    "cpu": ("cpu", "cpu"),
-    "cuda": ("cuda", "cuda"),
+    "cpu": ("image", "cpu"),
+    "cuda": ("image", "cuda"),
     "mpi": ("mpi", "cpu"),
     "mpi-cuda": ("mpi", "cuda"),
 }
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> int:
     engine = os.environ.get("CONTAINER_ENGINE", "docker")
     command = build_command(engine, arguments.variant, arguments.tag, arguments.network, arguments.build_args)
     if arguments.print:
-        print(" ".join(command))
+        print(shlex.join(command))
         return 0
     if shutil.which(engine) is None:
         print(
@@ -56,7 +57,7 @@ def build_command(engine: str, variant: str, tag: str | None, network: str, give
     """The engine's command line; what the caller gave wins over what we set."""
     target, accelerator = VARIANTS[variant]
     values = {
-        **bases(os.environ.get("BASE_MIRROR", "")),
+        **base_values(DOCKERFILE, os.environ.get("BASE_MIRROR", ""), LOCK),
         "ACCELERATOR": accelerator,
         "VERSION": version(),
         "REVISION": revision(),
@@ -69,16 +70,6 @@ def build_command(engine: str, variant: str, tag: str | None, network: str, give
         *(engine, "build", "--network", network, "--file", str(DOCKERFILE.relative_to(ROOT))),
         *("--target", target, *options, "--tag", tag or f"{REPOSITORY}:{variant}", "."),
     ]
-
-
-def bases(mirror: str) -> dict[str, str]:
-    """The base arguments that differ from the Dockerfile's defaults: from a mirror, and with the lock's digests."""
-    lock = read_lock(LOCK)
-    wanted = {}
-    for name, image in default_bases(DOCKERFILE).items():
-        digest = f"@{lock[image]}" if image in lock else ""
-        wanted[name] = mirrored(image, mirror) + digest
-    return wanted
 
 
 def version() -> str:

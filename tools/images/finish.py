@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The last root step of an image: no pip and no build files left, and the standard library compiled.
+"""The last root step of an image: no pip, nowhere, and no build files left, and the standard library compiled.
 
-On a read-only root nothing is compiled later, and some bases come without compiled modules: each start would pay.
+Some bases keep pip as wheels as well, for `ensurepip` or Debian's `python3 -m venv`: those go too. On a read-only root nothing is compiled later, and some bases come without compiled modules: each start would pay.
 """
 
 import compileall
@@ -14,6 +14,7 @@ from pathlib import Path
 
 INSTALLERS = ("pip", "setuptools", "wheel", "pkg_resources", "_distutils_hack", "distutils-precedence.pth")
 PLACES = [*site.getsitepackages(), "/usr/lib/python3/dist-packages"]
+WHEELS = [Path(sysconfig.get_path("stdlib"), "ensurepip", "_bundled"), Path("/usr/share/python-wheels")]
 PROGRAMS = [Path("/usr/bin"), Path("/usr/local/bin")]
 NOT_RUN = re.compile(
     r"/(test|tests|idlelib|lib2to3|tkinter|turtledemo|ensurepip|site-packages|dist-packages)/"
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
     for folder in PROGRAMS:
         for program in [*folder.glob("pip"), *folder.glob("pip3*"), *folder.glob("wheel*")]:
             program.unlink()
-    for path in map(Path, argv):
+    for path in [*WHEELS, *map(Path, argv)]:
         remove(path)
     compileall.compile_dir(sysconfig.get_path("stdlib"), quiet=2, rx=NOT_RUN)
     return 0

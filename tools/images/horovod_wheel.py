@@ -23,22 +23,29 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--venv", type=Path, required=True, help="with torch, and a pip of its own")
     parser.add_argument("--out", type=Path, required=True, help="folder that receives the wheel")
     parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--cuda-archs", help="compute capabilities of the GPUs, such as 80,90 (default: 80,90)"
+    )
     arguments = parser.parse_args(argv)
+    env = dict(os.environ)
+    if arguments.cuda_archs:
+        env["HOROVOD_BUILD_CUDA_CC_LIST"] = arguments.cuda_archs
     console = Console(num_steps=1)
     log = Path(tempfile.mkdtemp()) / "horovod.log"
     try:
-        wheel = build(arguments.venv, arguments.out, arguments.accelerator, console, log)
+        wheel = build(arguments.venv, arguments.out, arguments.accelerator, env, console, log)
     except SetupError as error:
+        # All of it: the container that holds the log is gone when the build has failed.
+        print(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "", file=sys.stderr)
         print(f"Horovod's wheel: {error}", file=sys.stderr)
         return 1
     console.say(f"{wheel.name} after {console.elapsed()}")
     return 0
 
 
-def build(venv: Path, out: Path, accelerator: str, console: Console, log: Path) -> Path:
+def build(venv: Path, out: Path, accelerator: str, env: dict[str, str], console: Console, log: Path) -> Path:
     """Compile, and copy the wheel to `out`. Raises `SetupError`."""
     console.step(f"Horovod for {accelerator}: 3 minutes on 2 cores")
-    env = dict(os.environ)
     if problem := find_compiler(env).problem:
         raise SetupError(problem)
     cuda_home = None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from images.bases import DIGEST, DOCKERFILE, LOCK, default_bases, lock_text, mirrored
+from images.bases import DIGEST, DOCKERFILE, LOCK, MINIO_DOCKERFILE, default_bases, lock_text, mirrored
 
 
 class PinError(Exception):
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     engine = os.environ.get("CONTAINER_ENGINE", "docker")
-    images = sorted(set(default_bases(DOCKERFILE).values()))
+    images = sorted({*default_bases(DOCKERFILE).values(), *default_bases(MINIO_DOCKERFILE).values()})
     try:
         digests = {image: resolve(engine, mirrored(image, arguments.mirror)) for image in images}
     except PinError as error:
@@ -63,12 +63,25 @@ def resolve(engine: str, image: str) -> str:
         text=True,
         check=False,
     )
-    repository = image.rpartition(":")[0]
-    for entry in json.loads(shown.stdout or "null") or []:
-        name, _, digest = entry.partition("@")
-        if DIGEST.match(digest) and (name == repository or name.endswith(f"/{repository}")):
-            return str(digest)
+    if digest := digest_from(image, json.loads(shown.stdout or "null") or []):
+        return digest
     raise PinError(f"{image}: the registry named no digest; is this a local image that was never pushed?")
+
+
+def digest_from(image: str, entries: list[str]) -> str | None:
+    """The digest that the registry asked gave, out of the engine's list `REPOSITORY@DIGEST`.
+
+    An image that was pushed elsewhere as well has an entry for each place, and other digests there.
+    """
+    repository = image.rpartition(":")[0]
+    names = {repository}
+    if "/" not in repository:  # Docker Hub's own; docker and podman spell it differently
+        names |= {f"{prefix}/{repository}" for prefix in ("library", "docker.io", "docker.io/library")}
+    for entry in entries:
+        name, _, digest = entry.partition("@")
+        if name in names and DIGEST.match(digest):
+            return digest
+    return None
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 """Take out of an environment what no step can load, in the same layer that installed it.
 
 `slim.py VENV TABLE`: the table's lines are globs in site-packages, `cpu GLOB` holds only for a CPU image, and
-`GLOB but NAME…` spares some names. Modules for other versions of Python go in any case.
+`GLOB but NAME…` spares some names. `strip GLOB` keeps the files and takes their symbol tables, which only a debugger
+reads, with binutils' `strip`. Modules for other versions of Python go in any case.
 """
 
 import argparse
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -23,7 +25,9 @@ def main(argv: list[str]) -> int:
     site = arguments.venv / "lib" / version / "site-packages"
     lines = arguments.table.read_text(encoding="utf-8").splitlines()
     unwanted = {*listed(site, lines, arguments.accelerator), *foreign(site)}
-    print(f"slim: {sum(map(remove, sorted(unwanted))) / 1e6:.0f} MB that no step loads")
+    gone = sum(map(remove, sorted(unwanted)))
+    gone += sum(map(strip, sorted(stripped(site, lines))))
+    print(f"slim: {gone / 1e6:.0f} MB that no step loads")
     return 0
 
 
@@ -33,10 +37,18 @@ def listed(site: Path, lines: list[str], accelerator: str) -> Iterator[Path]:
         words = line.partition("#")[0].split()
         if words and words[0] == "cpu":
             words = words[1:] if accelerator == "cpu" else []
-        if not words:
+        if not words or words[0] == "strip":
             continue
         pattern, *rest = words
         yield from (path for path in site.glob(pattern) if path.name not in rest[1:])
+
+
+def stripped(site: Path, lines: list[str]) -> set[Path]:
+    """Which files the table wants without symbol tables."""
+    words = [line.partition("#")[0].split() for line in lines]
+    globs = [each[1] for each in words if each[:1] == ["strip"]]
+    found = (path for pattern in globs for path in site.glob(pattern))
+    return {path for path in found if path.is_file() and not path.is_symlink()}
 
 
 def foreign(site: Path) -> Iterator[Path]:
@@ -45,14 +57,23 @@ def foreign(site: Path) -> Iterator[Path]:
     return (path for path in site.rglob("*.cpython-*.so") if path.name.split(".")[-2] != ours)
 
 
+def strip(path: Path) -> int:
+    """Take a library's symbol table out; returns the bytes that it held. What the loader reads is another table."""
+    before = path.stat().st_size
+    subprocess.run(["strip", "--strip-unneeded", str(path)], check=True)
+    return before - path.stat().st_size
+
+
 def remove(path: Path) -> int:
-    """Delete a file or a folder; returns the bytes that it held."""
+    """Delete a file or a folder, and what a module was compiled to; returns the bytes that they held."""
     if path.is_dir() and not path.is_symlink():
         size = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
         shutil.rmtree(path)
         return size
     size = path.lstat().st_size if path.exists() else 0
     path.unlink(missing_ok=True)
+    if path.suffix == ".py":
+        size += sum(map(remove, (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc")))
     return size
 
 

@@ -135,6 +135,8 @@ def build_environment(
         "HOROVOD_WITHOUT_MPI": "1",
         "HOROVOD_WITH_GLOO": "1",
         "LDFLAGS": "-Wl,-s",
+        # Horovod asks for eight compilers at once, of 1.5 GB each, unless this is set.
+        "MAKEFLAGS": env.get("MAKEFLAGS") or f"-j{len(os.sched_getaffinity(0))}",
     }
     if cuda_home is not None:
         flags |= {

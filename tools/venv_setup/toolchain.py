@@ -78,7 +78,10 @@ def nvcc_release(home: Path, env: Mapping[str, str]) -> str:
 
 
 def compute_capabilities(env: Mapping[str, str]) -> list[str]:
-    """What this machine's GPUs need compiled (`90`); both common data-centre ones where nvidia-smi is silent."""
+    """Which GPUs Horovod's kernels are compiled for, such as `90`: what HOROVOD_BUILD_CUDA_CC_LIST says, else this
+    machine's, else both common data-centre ones."""
+    if said := env.get("HOROVOD_BUILD_CUDA_CC_LIST", "").strip():
+        return [each.strip().replace(".", "") for each in said.split(",") if each.strip()]
     smi = which("nvidia-smi", env)
     text = _output([smi, "--query-gpu=compute_cap", "--format=csv,noheader"], env) if smi else ""
     return sorted({line.replace(".", "").strip() for line in text.splitlines() if line.strip()}) or [

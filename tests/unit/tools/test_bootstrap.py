@@ -176,9 +176,15 @@ class TestToolchain:
 
 
 class TestBuildEnvironment:
-    def environment(self, work: Path, cuda_home: Path | None) -> dict[str, str]:
+    def environment(self, work: Path, cuda_home: Path | None, **more: str) -> dict[str, str]:
         work.mkdir()
-        env = {"PATH": "/usr/bin", "CUDA_HOME": "/wrong", "HOROVOD_WITH_MPI": "1", "HOME": "/home/app"}
+        env = {
+            "PATH": "/usr/bin",
+            "CUDA_HOME": "/wrong",
+            "HOROVOD_WITH_MPI": "1",
+            "HOME": "/home/app",
+            **more,
+        }
         nccl = work / "site" / "nvidia" / "nccl"
         return build_environment(
             env, bin_dir=work / "bin-of-venv", cmake="/opt/cmake", work=work, cuda_home=cuda_home, nccl=nccl
@@ -199,6 +205,17 @@ class TestBuildEnvironment:
         assert flags["CUDACXX"] == str(tmp_path / "cuda" / "bin" / "nvcc")
         link = Path(flags["HOROVOD_NCCL_HOME"]) / "lib" / "libnccl.so"
         assert str(link.readlink()).endswith("nvidia/nccl/lib/libnccl.so.2")
+
+    def test_as_many_compilers_as_there_are_cores_unless_said(self, tmp_path: Path) -> None:
+        # Horovod's own default is eight, of 1.5 GB each.
+        assert self.environment(tmp_path / "a", None)["MAKEFLAGS"] == f"-j{len(os.sched_getaffinity(0))}"
+        assert self.environment(tmp_path / "b", None, MAKEFLAGS="-j1")["MAKEFLAGS"] == "-j1"
+
+    def test_the_gpus_that_kernels_are_compiled_for(self, tmp_path: Path) -> None:
+        flags = self.environment(tmp_path / "a", tmp_path / "cuda", HOROVOD_BUILD_CUDA_CC_LIST="7.5,80, 120")
+        assert flags["HOROVOD_BUILD_CUDA_CC_LIST"] == "75,80,120"
+        nobody = self.environment(tmp_path / "b", tmp_path / "cuda", PATH=str(tmp_path))
+        assert nobody["HOROVOD_BUILD_CUDA_CC_LIST"] == "80,90"
 
 
 class TestStamp:

@@ -1,13 +1,21 @@
 """The programs of the image builds, as far as they can be judged without an engine."""
 
+import ctypes
+import importlib.metadata
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from images import audit, bases, build, requirements, slim
+from images import apt_install, audit, bases, build, horovod_wheel, measure, pin, requirements, slim, sshd
+from packaging.requirements import Requirement
+from venv_setup.console import SetupError
+from venv_setup.toolchain import compute_capabilities
 
 ROOT = Path(__file__).parents[3]
 DIGEST = f"sha256:{'ab' * 32}"
@@ -49,7 +57,56 @@ class TestRequirements:
             "pip",
         }
         assert set(below) < set((ROOT / "constraints.txt").read_text().splitlines())
-        assert not any(line.startswith("boto") for line in below)
+        # DALI and its codecs are NVIDIA's too, and torch does not need them.
+        other = (
+            "boto",
+            "nvidia-dali",
+            "nvidia-nvimgcodec",
+            "nvidia-nvjpeg2k",
+            "nvidia-nvtiff",
+            "nvidia-libnvcomp",
+        )
+        assert not any(line.startswith(other) for line in below)
+        assert any(line.startswith("nvidia-nccl") for line in below)
+        own = (tmp_path / "own-constraints.txt").read_text().splitlines()
+        assert [line.partition("==")[0] for line in own] == ["pip", "scikit-learn", "setuptools"]
+
+    def test_a_new_checker_changes_no_list(self, tmp_path: Path) -> None:
+        lists = []
+        for ruff in ("0.1", "0.2"):
+            source, out = tmp_path / f"source-{ruff}", tmp_path / f"out-{ruff}"
+            source.mkdir()
+            out.mkdir()
+            (source / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+            lock = re.sub(
+                r"(?m)^(ruff|types-PyYAML|pytest-xdist)==.*$",
+                rf"\1=={ruff}",
+                (ROOT / "constraints.txt").read_text(),
+            )
+            assert f"\ntypes-PyYAML=={ruff}\n" in lock
+            (source / "constraints.txt").write_text(lock)
+            requirements.main([str(source), str(out), "train", "compress", "predict", "kubeflow"])
+            lists.append({path.name: path.read_text() for path in out.iterdir()})
+        assert lists[0] == lists[1]
+        assert sorted(lists[0]) == [
+            "constraints.txt",
+            "own-constraints.txt",
+            "requirements.txt",
+            "torch-constraints.txt",
+        ]
+
+    def test_what_an_image_installs_stays_pinned(self, tmp_path: Path) -> None:
+        """Dropped are only packages that nothing in an image needs, not even by way of others."""
+        requirements.main([str(ROOT), str(tmp_path), "train", "compress", "predict", "kubeflow"])
+        wanted = [Requirement(line) for line in (tmp_path / "requirements.txt").read_text().splitlines()]
+        installed = {
+            measure.normal(each.metadata["Name"]): each for each in importlib.metadata.distributions()
+        }
+        needed = measure.closure(installed, [each.name for each in wanted])
+        pinned = {
+            requirements.name_of(line) for line in (tmp_path / "constraints.txt").read_text().splitlines()
+        }
+        assert needed - pinned == set()
 
 
 class TestSlim:
@@ -82,6 +139,28 @@ class TestSlim:
         assert slim.remove(site / "absent") == 0
         assert not (site / "data").exists()
 
+    def test_a_module_goes_with_what_it_was_compiled_to(self, tmp_path: Path) -> None:
+        for name in ("a.py", "__pycache__/a.cpython-311.pyc", "__pycache__/ab.cpython-311.pyc"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text("12345")
+        assert slim.remove(tmp_path / "a.py") == 10
+        assert [path.name for path in tmp_path.rglob("*.*")] == ["ab.cpython-311.pyc"]
+
+    @pytest.mark.skipif(shutil.which("strip") is None, reason="no binutils here; the image's build has them")
+    def test_a_stripped_library_is_smaller_and_works(self, tmp_path: Path) -> None:
+        import pyarrow as pa
+
+        library = next(Path(pa.__file__).parent.glob("libarrow_acero.so.*"))
+        copy = tmp_path / "lib" / "copy.so"
+        copy.parent.mkdir()
+        copy.write_bytes(library.read_bytes())
+        (tmp_path / "lib" / "link.so").symlink_to("copy.so")
+        found = slim.stripped(tmp_path, ["strip lib/*.so  # symbols", "strip absent/*", "lib"])
+        assert found == {copy}
+        assert slim.strip(copy) == library.stat().st_size - copy.stat().st_size > 100_000
+        pa.lib  # noqa: B018 - its libraries, which the copy's are, must be loaded first
+        ctypes.CDLL(str(copy))
+
     @pytest.mark.parametrize(
         "table", sorted((ROOT / "tools/images/unused").glob("*.txt")), ids=lambda p: p.name
     )
@@ -92,6 +171,15 @@ class TestSlim:
 class TestBases:
     def test_of_the_dockerfile(self) -> None:
         assert bases.default_bases(bases.DOCKERFILE) == {"BASE": "python:3.11-slim-bookworm"}
+        assert bases.default_bases(bases.MINIO_DOCKERFILE) == {"GO_BASE": "golang:1.25"}
+
+    def test_every_first_image_is_a_base_that_can_be_pinned(self) -> None:
+        for dockerfile in sorted((ROOT / "docker").rglob("Dockerfile")):
+            froms = re.findall(r"^FROM (\S+)", dockerfile.read_text(), re.MULTILINE)
+            stages = re.findall(r"^FROM \S+ AS (\S+)", dockerfile.read_text(), re.MULTILINE)
+            known = {*stages, "scratch", "for-${ACCELERATOR}"}
+            known |= {f"${{{name}}}" for name in bases.default_bases(dockerfile)}
+            assert set(froms) <= known
 
     def test_lock_there_and_back(self, tmp_path: Path) -> None:
         lock = tmp_path / "bases.lock"
@@ -106,6 +194,72 @@ class TestBases:
 
     def test_no_lock(self, tmp_path: Path) -> None:
         assert bases.read_lock(tmp_path / "absent") == {}
+
+
+class TestPin:
+    @pytest.mark.parametrize(
+        ("image", "entry"),
+        [
+            ("python:3.11", "python"),
+            ("python:3.11", "docker.io/library/python"),
+            ("registry.example/hub/python:3.11", "registry.example/hub/python"),
+            ("127.0.0.1:5000/python:3.11", "127.0.0.1:5000/python"),
+        ],
+    )
+    def test_the_registry_that_was_asked(self, image: str, entry: str) -> None:
+        other = f"elsewhere.example/python@sha256:{'cd' * 32}"
+        assert pin.digest_from(image, [other, f"{entry}@{DIGEST}"]) == DIGEST
+
+    def test_another_registry_s_digest_is_none(self) -> None:
+        assert pin.digest_from("python:3.11", [f"elsewhere.example/python@{DIGEST}"]) is None
+        assert pin.digest_from("mirror.example/python:3.11", [f"python@{DIGEST}"]) is None
+
+
+class TestApt:
+    SOURCES = (
+        "deb http://deb.debian.org/debian bookworm main\n"
+        "deb http://deb.debian.org/debian-security bookworm-security main\n"
+        "URIs: http://deb.debian.org/debian\n"
+        "URIs: https://security.debian.org/debian-security/\n"
+    )
+
+    def test_each_archive_has_its_mirror(self) -> None:
+        found = apt_install.mirrored(self.SOURCES, "https://m.example/deb/", "https://m.example/sec")
+        assert found == (
+            "deb https://m.example/deb bookworm main\n"
+            "deb https://m.example/sec bookworm-security main\n"
+            "URIs: https://m.example/deb\n"
+            "URIs: https://m.example/sec/\n"
+        )
+
+    def test_no_mirror_changes_nothing(self) -> None:
+        assert apt_install.mirrored(self.SOURCES, "", "") == self.SOURCES
+        assert "debian.org/debian-security" in apt_install.mirrored(self.SOURCES, "https://m.example/deb", "")
+
+    def test_licences_are_kept_and_other_documents_are_not(self, tmp_path: Path) -> None:
+        for name in ("tini/copyright", "tini/changelog.gz", "gone/examples/x", "ssh/copyright"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        (tmp_path / "tini-doc").symlink_to("tini")
+        apt_install.remove_documents(tmp_path)
+        assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+            "ssh",
+            "ssh/copyright",
+            "tini",
+            "tini-doc",
+            "tini/copyright",
+        ]
+
+
+class TestSshd:
+    def test_sessions_get_what_the_image_says_and_no_more(self) -> None:
+        env = {"PATH": "/a:/b", "CUDA_VISIBLE_DEVICES": "", "PIP_INDEX_URL": "https://user:pass@x.example"}
+        assert sshd.set_env(env) == "SetEnv PATH=/a:/b CUDA_VISIBLE_DEVICES=\n"
+
+    def test_all_that_the_dockerfile_sets_for_those_who_run(self) -> None:
+        text = bases.DOCKERFILE.read_text()
+        named = re.findall(r"([A-Z_]+)=", " ".join(re.findall(r"^ENV ((?:.*\\\n)*.*)$", text, re.MULTILINE)))
+        assert {name for name in named if not name.startswith("PIP_")} == set(sshd.KEPT)
 
 
 class TestBuild:
@@ -134,6 +288,26 @@ class TestBuild:
         )
         assert values["BASE"] == "mine:1"
         assert values["APT_MIRROR"] == "a=b"
+
+    def test_a_quoted_value_arrives_as_one_argument(self, tmp_path: Path) -> None:
+        """As docs/images.md has it: through make, the shell and the engine's command line."""
+        engine = tmp_path / "engine"
+        engine.write_text(
+            f"#!{sys.executable}\nimport json, sys\nopen({str(tmp_path / 'argv')!r}, 'w').write(json.dumps(sys.argv[1:]))\n"
+        )
+        engine.chmod(0o755)
+        value = "TORCH_PIP_ARGS=--extra-index-url https://index.example/cpu"
+        command = [
+            "make",
+            "image",
+            f"PYTHON={sys.executable}",
+            f"IMAGE_ARGS=--tag a.example/b:1 --build-arg '{value}'",
+        ]
+        env = {**os.environ, "CONTAINER_ENGINE": str(engine)}
+        subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
+        argv = json.loads((tmp_path / "argv").read_text())
+        assert argv[argv.index(value) - 1] == "--build-arg"
+        assert argv[argv.index("--tag") + 1] == "a.example/b:1"
 
     def test_no_engine(self, tmp_path: Path) -> None:
         command = [sys.executable, "tools/images/build.py", "cpu"]
@@ -164,9 +338,36 @@ class TestAudit:
         assert audit.verdict([self.SKIPPED]) == 2
         assert "nothing could be found out about 1 of 1" in capsys.readouterr().err
 
+    def test_what_is_accepted_has_a_reason(self) -> None:
+        assert audit.accepted("# why\n\nPYSEC-1 we never call it\nCVE-2  only on Windows\n") == [
+            "PYSEC-1",
+            "CVE-2",
+        ]
+        with pytest.raises(ValueError, match=r"accepted\.txt, line 2: .*'PYSEC-3'"):
+            audit.accepted("PYSEC-1 reason\nPYSEC-3\n")
+        audit.accepted(audit.ACCEPTED.read_text())
+
+    def test_what_is_accepted_is_not_asked_for(self, tmp_path: Path) -> None:
+        program = tmp_path / "pip-audit"
+        program.write_text(
+            f"#!{sys.executable}\nimport json, sys\n"
+            "entry = {'name': ' '.join(sys.argv[1:])}\n"
+            "open(sys.argv[sys.argv.index('--output') + 1], 'w').write(json.dumps({'dependencies': [entry]}))\n"
+        )
+        program.chmod(0o755)
+        (entry,) = audit.ask(program, tmp_path / "lock", "osv", ["PYSEC-1", "CVE-2"])
+        assert "--vulnerability-service osv --ignore-vuln PYSEC-1 --ignore-vuln CVE-2 " in entry["name"]
+
     def test_a_partial_answer_names_the_rest(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert audit.verdict([self.CLEAN, self.SKIPPED]) == 2
         assert "1 of 2 packages: b" in capsys.readouterr().err
+
+
+def test_a_layer_s_bytes_are_those_of_a_gzipped_tar(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(os.urandom(100_000) + bytes(1_000_000))
+    found = measure.layer_bytes(tmp_path / name for name in "ab")
+    assert 200_000 < found < 210_000
 
 
 def test_measure_follows_requirements() -> None:
@@ -174,3 +375,22 @@ def test_measure_follows_requirements() -> None:
     found = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     assert "pyarrow" in found["packages"]
     assert not {"torch", "numpy", "kfp", "nvidia-dali-cuda130", "triton"} & set(found["packages"])
+
+
+def test_an_image_s_horovod_is_compiled_for_the_gpus_of_its_argument(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From `ARG CUDA_ARCHS` to what nvcc is told, but for the compilation."""
+    told = {}
+
+    def build_(venv: Path, out: Path, accelerator: str, env: dict[str, str], *_: object) -> Path:
+        told.update(env)
+        raise SetupError("far enough")
+
+    monkeypatch.setattr(horovod_wheel, "build", build_)
+    text = bases.DOCKERFILE.read_text()
+    (archs,) = re.findall(r"^ARG CUDA_ARCHS=(\S+)$", text, re.MULTILINE)
+    assert '--cuda-archs "${CUDA_ARCHS}"' in text
+    arguments = ["--venv", str(tmp_path), "--out", str(tmp_path), "--accelerator", "cuda"]
+    assert horovod_wheel.main([*arguments, "--cuda-archs", archs]) == 1
+    assert compute_capabilities(told) == ["75", "80", "86", "89", "90", "100", "120"]
