@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from components.cluster.rbac import RULES
 from support.applied import applied_to, make_secret
 from support.cluster_world import Object, World, accounts, delete_namespace, kubectl, why_no_cluster
-from support.rendered import OVERLAYS, objects, rendered, templates
+from support.rendered import MANIFESTS, OVERLAYS, combine, objects, rendered, templates
 from support.schemas import complaints, write_schemas
 
 REASON = why_no_cluster()
@@ -109,13 +110,25 @@ def test_kubectl_itself_says_the_same(world: World) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_an_overlay_is_valid_and_admitted_without_a_warning(
-    world: World, schemas: str, overlay: str, tmp_path: Path
-) -> None:
+def test_an_overlay_is_valid_and_admitted_without_a_warning(world: World, schemas: str, overlay: str) -> None:
     assert complaints(rendered(overlay), schemas) == ""
+    admitted(world, rendered(overlay))
+
+
+def test_so_is_one_of_nearly_all_parts(world: World, schemas: str, tmp_path: Path) -> None:
+    """Components change an MPIJob by position, which only the API server can tell from a broken one."""
+    shutil.copytree(MANIFESTS, tmp_path / "manifests")
+    components = ("pod-identity", "gpu", "gpu-evaluate-compress")
+    name = combine(tmp_path / "manifests", ("retrain", "mpijob", "network-s3"), components)
+    text = rendered(name, tmp_path / "manifests")
+    assert complaints(text, schemas) == ""
+    admitted(world, text)
+
+
+def admitted(world: World, manifests: str) -> None:
     done = subprocess.run(
         ["kubectl", "-n", world.namespace, "apply", "--dry-run=server", "-f", "-"],
-        input=rendered(overlay),
+        input=manifests,
         capture_output=True,
         text=True,
         check=False,

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.cli import invoke
 from support.s3_servers import REPOSITORY, binaries
 
 MANIFESTS = REPOSITORY / "manifests"
@@ -43,6 +45,21 @@ def rendered(overlay: str, root: Path = MANIFESTS) -> str:
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr
     return done.stdout
+
+
+def combine(root: Path, resources: Sequence[str], components: Sequence[str]) -> str:
+    """Write an overlay of these parts into a copy of manifests/, as a person does, and return its name."""
+    name = "-and-".join((*resources, *components))
+    folder = root / "overlays" / name
+    folder.mkdir()
+    shutil.copy(root / "overlays" / "s3" / "config.yaml", folder)
+    content = yaml.safe_load((root / "overlays" / "s3" / "kustomization.yaml").read_text())
+    content["resources"] = [f"../../{each}" for each in ("common", *resources)]
+    content["components"] = [f"../../{each}" for each in components]
+    del content["patches"]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    assert invoke(["manifests", str(folder)]) == 0
+    return name
 
 
 def objects(overlay: str, root: Path = MANIFESTS) -> list[Object]:

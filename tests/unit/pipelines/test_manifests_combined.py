@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.cli import invoke
-from support.rendered import MANIFESTS, Object, objects, templates
+from support.rendered import MANIFESTS, Object, combine, objects, templates
 
 GPU = "nvidia.com/gpu"
 PODS = 2
@@ -31,27 +30,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def overlay(root: Path, resources: tuple[str, ...], components: tuple[str, ...]) -> str:
-    """As a person writes one, from a copy of s3."""
-    name = "-and-".join((*resources, *components))
-    folder = root / "overlays" / name
-    folder.mkdir()
-    shutil.copy(root / "overlays" / "s3" / "config.yaml", folder)
-    content = yaml.safe_load((root / "overlays" / "s3" / "kustomization.yaml").read_text())
-    content["resources"] = [f"../../{each}" for each in ("common", *resources)]
-    content["components"] = [f"../../{each}" for each in components]
-    del content["patches"]
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
-    assert invoke(["manifests", str(folder)]) == 0
-    return name
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_in_any_order(root: Path, way: str) -> None:
     for components in ORDERS:
         if "storage" in WAYS[way] and "pod-identity" in components:
             continue  # that storage knows no other identity than the Secret's
-        name = overlay(root, WAYS[way], components)
+        name = combine(root, WAYS[way], components)
         kinds = [(each["kind"], each["metadata"]["name"].split("-")[1]) for each in objects(name, root)]
         assert (("MPIJob", "train") in kinds) is ("mpijob" in WAYS[way]), name
         assert (("Job", "train") in kinds) is ("base" in WAYS[way]), name
