@@ -377,18 +377,18 @@ def test_a_pod_that_does_not_start_is_told_once(
     assert submit(server, "--store", "s3://b/p", "--detach") == 0
     run_id = only(server.backend.runs)["run_id"]
     waiting: set[str] = set()
+    seconds = iter(range(1000))
 
     def clock() -> float:
-        """A second for each look; nobody waits longer than forty."""
-        nonlocal seconds
-        seconds += 1.0
+        """A second for each look; after forty somebody terminates the run."""
+        second = next(seconds)
         details = only(server.backend.runs)["run_details"]["task_details"]
         waiting.update(detail["pod_name"] for detail in details if detail["state"] == "PENDING")
-        if seconds == 40.0:
+        if second == 40:
             server.backend.terminate(run_id)
-        return seconds
+        return float(second)
 
-    seconds, again = 0.0, Server(Address(host=server.url))
+    again = Server(Address(host=server.url))
     end = follow(
         again,
         find(again, run_id),
