@@ -7,7 +7,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +32,11 @@ class Release(World):
     helm_program: str = "helm"
     volume: str | None = None
 
-    def helm(self, *arguments: str, values: Object | None = None, check: bool = True) -> str:
+    def helm(
+        self, *arguments: str, values: Object | None = None, check: bool = True, program: str | None = None
+    ) -> str:
         """Run Helm in the namespace; `values` go in through stdin."""
-        command = [self.helm_program, *arguments, "--namespace", self.namespace]
+        command = [program or self.helm_program, *arguments, "--namespace", self.namespace]
         given = json.dumps(values) if values is not None else None
         if given is not None:
             command += ["--values", "-"]
@@ -74,6 +76,36 @@ class Release(World):
             "config": config,
             **more,
         }
+
+    def own_objects(self) -> list[str]:
+        """What there is of the release, without what runs of the pipeline left (that goes by its TTL)."""
+        kinds = (
+            "deployments,statefulsets,cronjobs,jobs,pods,services,configmaps,roles,rolebindings,serviceaccounts,"
+            "networkpolicies"
+        )
+        selector = f"app.kubernetes.io/instance={RELEASE},!conveyor/run"
+        return self.kubectl("get", kinds, "-l", selector, "-o", "name").split()
+
+    def uninstall(self, *, leaves: Sequence[str] = ()) -> None:
+        """Uninstall, and wait until only `leaves` is there of what the release made."""
+        self.helm("uninstall", RELEASE, "--wait")
+        left: list[str] = []
+
+        def gone() -> bool:
+            left[:] = self.own_objects()
+            return left == list(leaves)
+
+        try:
+            wait_until("the end of what the release made", gone, timeout_s=60)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; there is {left}") from None
+
+    def held(self) -> tuple[str, dict[str, str]]:
+        """What the API server holds besides Secrets, as JSON; and each pod's log."""
+        kinds = "configmaps,jobs,pods,cronjobs,statefulsets,deployments,services,serviceaccounts,events"
+        objects = self.kubectl("get", kinds, "-o", "json")
+        pods = [each["metadata"]["name"] for each in self.get("pods")]
+        return objects, {name: self.kubectl("logs", name, "--tail=-1", check=False) for name in pods}
 
     def object(self, kind: str, name: str) -> Object | None:
         found = self.kubectl("get", kind, name, "-o", "json", "--ignore-not-found")
