@@ -63,7 +63,7 @@ class TestContents:
         libraries = (
             "torch, torchvision, horovod.torch, nvidia.dali.fn, onnx, onnxruntime.quantization, onnxscript"
         )
-        more = "torch_pruning, pyarrow.parquet, boto3, kfp.kubernetes, kubernetes"
+        more = "torch_pruning, pyarrow.parquet, boto3, kfp.kubernetes, kubernetes, rich.live, rich.progress"
         ended = box.python(f"import {libraries}, {more}; from torch.utils.tensorboard import SummaryWriter")
         assert ended.status == 0, ended.err
 
