@@ -39,7 +39,14 @@ from venv_setup.stamp import (
     remove_half_installed,
     write_stamp,
 )
-from venv_setup.toolchain import find_compiler, find_cuda_home, nvcc_release, system_cmake, which
+from venv_setup.toolchain import (
+    compute_capabilities,
+    find_compiler,
+    find_cuda_home,
+    nvcc_release,
+    system_cmake,
+    which,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SUPPORTED = ((3, 11), (3, 12))
@@ -208,6 +215,7 @@ def add_horovod(venv: Path, env: Mapping[str, str], console: Console, cache: Pat
         torch=torch,
         machine=platform.machine(),
         backend=backend,
+        capabilities=compute_capabilities(env) if cuda_home else (),
     )
     try:
         for _ in range(2):

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +54,15 @@ def parse_torch_build(text: str) -> TorchBuild:
     return TorchBuild(version[1], cuda[1] if cuda else None)
 
 
-def cache_key(*, python: str, torch: TorchBuild, machine: str, backend: str) -> str:
-    """Name of the cache entry, such as `horovod-0.28.1-cp311-torch2.13.0+cpu-x86_64-gloo`."""
-    return f"horovod-{VERSION}-cp{python.replace('.', '')}-torch{torch.version}-{machine}-{backend}"
+def cache_key(
+    *, python: str, torch: TorchBuild, machine: str, backend: str, capabilities: Sequence[str] = ()
+) -> str:
+    """Name of the cache entry, such as `horovod-0.28.1-cp311-torch2.13.0+cpu-x86_64-gloo`.
+
+    `capabilities`: of the GPUs that the kernels are compiled for. Machines with other GPUs may share the cache.
+    """
+    kind = "-".join([backend, *capabilities])
+    return f"horovod-{VERSION}-cp{python.replace('.', '')}-torch{torch.version}-{machine}-{kind}"
 
 
 def cached_wheel(cache: Path, key: str) -> Path | None:

@@ -59,6 +59,12 @@ class TestCacheKey:
         key = cache_key(python="3.11", torch=CPU, machine="x86_64", backend="gloo")
         assert key == f"horovod-{VERSION}-cp311-torch2.13.0+cpu-x86_64-gloo"
 
+    def test_names_the_gpus_that_kernels_are_for(self) -> None:
+        key = cache_key(
+            python="3.11", torch=CUDA, machine="x86_64", backend="nccl", capabilities=["80", "90"]
+        )
+        assert key == f"horovod-{VERSION}-cp311-torch2.13.0+cu130-x86_64-nccl-80-90"
+
     def test_differs_with_each(self) -> None:
         keys = {
             cache_key(python=python, torch=torch, machine=machine, backend=backend)
