@@ -51,7 +51,8 @@ def trouble_of_job(job: Object, pods: Sequence[Object], events: Sequence[Object]
                 "an object of the same name is in the MPI operator's way",
                 where=where,
                 found=short(message),
-                todo="delete the object that the message names, if nothing needs it",
+                todo="a Service, Secret, ConfigMap or Job of the name in the message is not this MPIJob's: delete it, "
+                "if nothing needs it",
             ),
             3 * SHORT_S,  # what an earlier Job owned may be on its way out
         )
