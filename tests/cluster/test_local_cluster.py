@@ -13,6 +13,7 @@ import pytest
 from support.chart import helms
 from support.chart_world import RELEASE
 from support.cluster_world import IMAGE, MINIO, World, delete_namespace, why_no_cluster
+from support.small_pipeline import SMALL
 
 REASON = why_no_cluster() or (None if helms() else "there is no Helm")
 pytestmark = [
@@ -24,7 +25,7 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "local_cluster.py"
 QUICK = {
     "config": {
         "train": {"epochs": 1, "tensorboard": False},
-        "compress": {"prune": {"ratios": [0.5], "epochs": 1}},
+        **{step: SMALL[step] for step in ("evaluate", "compress")},
         "kubernetes": {"resources": {"default": {"cpu": "50m"}, "launcher": {"cpu": "50m"}}},
     }
 }

@@ -12,7 +12,7 @@ from local.shell import ask, call, need
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 NAME = "conveyor"
-NEED_GIB = 6
+NEED_GIB = 5
 """Memory that the example's run takes at its height, the cluster's own included (tools/local/values.yaml)."""
 
 
