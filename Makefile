@@ -25,13 +25,13 @@ test: setup ## fast and integration tests (PYTEST_ARGS="-k store" narrows)
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: setup ## tests that take more than half a minute each
-	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m slow -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-containers: setup ## the images, built first where they are not: needs a Docker engine
 	@$(BIN)/python -m pytest -m containers $(PYTEST_ARGS)
 
 test-cluster: setup ## a real Kubernetes: KUBECONFIG names it, and it knows the images conveyor:cpu and conveyor:mpi
-	@$(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m cluster -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 image: ## conveyor:cpu (IMAGE_ARGS="--build-arg BASE=…", docs/images.md)
 	@$(PYTHON) tools/images/build.py cpu $(IMAGE_ARGS)
