@@ -158,7 +158,7 @@ def test_only_what_is_better_takes_the_champions_place(tmp_path: Path) -> None:
     def retrain(**train: Any) -> tuple[int, Any]:
         """The champion's version, and the gate that compares with it."""
         # No gate but that one can refuse.
-        promote = {**SMALL["promote"], "margin": 0, "max_class_drop": 1.0, "max_latency_ratio": None}
+        promote = {**SMALL["promote"], "margin": 0, "max_class_drop": 1.0}
         compress = {**SMALL["compress"], "prune": {"ratios": []}}
         place.configure(train={**SMALL["train"], **train}, promote=promote, compress=compress)
         told = place.retrain()
