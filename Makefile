@@ -25,7 +25,7 @@ test: setup ## fast and integration tests (PYTEST_ARGS="-k store" narrows)
 	@$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: setup ## tests that take more than half a minute each
-	@$(BIN)/python -m pytest -m slow -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-containers: setup ## the images, built first where they are not: needs a Docker engine
 	@$(BIN)/python -m pytest -m containers $(PYTEST_ARGS)

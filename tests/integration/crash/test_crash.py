@@ -18,6 +18,8 @@ from support.small_pipeline import SMALL, Ended, command, conveyor, environment,
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 MIN_KILLS = 25
+MIN_PLACES = 4
+"""Steps after which the dice must have hit; a machine that is faster than its calm run was needs more throws for that."""
 SEED = 20261123
 MARK = "CONVEYOR_CRASH_TEST"
 LATENCY_MS = {"fp32": 4.0, "int8": 2.0, "fp32-pruned-50": 3.0, "int8-pruned-50": 1.0}
@@ -118,7 +120,7 @@ def test_killed_at_random_moments_the_results_are_the_same_to_the_bit(
     dice = random.Random(SEED)
     kills, rounds = 0, 0
     reached: list[str] = []
-    while kills < MIN_KILLS:
+    while kills < MIN_KILLS or (len(set(reached)) < MIN_PLACES and kills < 3 * MIN_KILLS):
         store, rounds = f"storm-{rounds}", rounds + 1
         ended = None
         for attempt in range(60):
@@ -142,8 +144,7 @@ def test_killed_at_random_moments_the_results_are_the_same_to_the_bit(
         seconds,
         reached,
     )
-    # The dice must have hit more than one place.
-    assert len(set(reached)) >= 4
+    assert len(set(reached)) >= MIN_PLACES
 
 
 def last_step(store: Path) -> str:
