@@ -31,8 +31,7 @@ test-containers: setup ## the images, built first where they are not: needs a Do
 	@$(BIN)/python -m pytest -m containers $(PYTEST_ARGS)
 
 test-cluster: setup ## a real Kubernetes: KUBECONFIG names it, and it knows the images conveyor:cpu and conveyor:mpi
-	@$(BIN)/python -m pytest -m cluster -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder \
-		tests/cluster/test_training.py tests/cluster $(PYTEST_ARGS) # the longest first
+	@$(BIN)/python -m pytest -m cluster -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 image: ## conveyor:cpu (IMAGE_ARGS="--build-arg BASE=…", docs/images.md)
 	@$(PYTHON) tools/images/build.py cpu $(IMAGE_ARGS)
