@@ -18,6 +18,7 @@ from components.common.store.base import NotFoundError, Store
 ENDED = ".ended"
 MAX_TRIES = 20
 """Of writing beside the other pods of the step; more is no coincidence."""
+UNREADABLE = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,23 @@ class Begun:
     """Step → the Job whose result stood in the run at that moment."""
     failed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Step → the Job whose last word stood there: it had failed for good."""
+    before: str | None = None
+    """The Job of the step that had announced itself before; None where none had."""
     settled: bool = False
     """No new Jobs came within the time that they have for it: what was there counts."""
+
+    def outlived(self, newest: "Begun | None") -> bool:
+        """Whether `newest`, of another step, is known to have begun after the predecessor of this Job had ended.
+
+        It then belongs to this Job's own application, which it began and ended before this one's first pod started; or
+        to one in between, in which this step never got as far. Elsewhere it is most likely the predecessor's companion.
+        """
+        if newest is None:
+            return False
+        return self.before is None or self.before in (
+            newest.there.get(self.step),
+            newest.failed.get(self.step),
+        )
 
 
 def announce(store: Store, run_id: str, step: str, job: str) -> Begun:
@@ -41,7 +57,9 @@ def announce(store: Store, run_id: str, step: str, job: str) -> Begun:
         if found is not None and found.job == job:
             return found
         there, failed = _look(store, run_id)
-        begun = Begun(step, job, there, failed)
+        # What is unreadable was somebody's: no name is its.
+        before = found.job if found is not None else None if tag is None else UNREADABLE
+        begun = Begun(step, job, there, failed, before)
         if _write(store, run_id, begun, tag):
             return begun
     raise _crowded(store, run_id, step)
@@ -94,6 +112,7 @@ def _read(store: Store, run_id: str, step: str) -> tuple[Begun | None, str | Non
                 job=str(value["job"]),
                 there=dict(value["there"]),
                 failed=dict(value["failed"]),
+                before=value.get("before", UNREADABLE),
                 settled=bool(value["settled"]),
             ),
             tag,
@@ -109,6 +128,7 @@ def _write(store: Store, run_id: str, begun: Begun, tag: str | None) -> bool:
         "job": begun.job,
         "there": dict(begun.there),
         "failed": dict(begun.failed),
+        "before": begun.before,
         "settled": begun.settled,
     }
     return store.swap(_name(run_id, begun.step), canonical_json(value), tag=tag)

@@ -24,6 +24,9 @@ were deleted and applied again: the finished one still stands, and its result is
 FAILED_S = 600.0
 """For a new Job to announce itself where one of an earlier application failed for good: its node may have to be made, its
 image to be pulled. Longer than `NEW_JOB_S`, since nothing good comes of going on without it."""
+LATE_RESULT_S = 30.0
+LATE_FAILURE_S = 60.0
+"""The same where all speaks for the Job that ended being of this application: this one's first pod was only later."""
 STORE_DEADLINE_S = 600.0
 """For the store to answer: it may be started together with the steps. Later it is an error, with its cause."""
 
@@ -92,11 +95,11 @@ def wait_for_step(
 ) -> None:
     """Return when `upstream` has left a result in the run that `step` can start from.
 
-    What was there when the Job of `step` began is from an earlier application of the same Jobs, and its source may have
-    changed since: it does not count until the new Job of `upstream` has confirmed it (which takes seconds where nothing
-    changed), or none has come within `NEW_JOB_S`. Nor does a failure from then, for `FAILED_S`. Raises `InputError`
-    where `upstream` failed for good, and at the deadline; `StoreError` where the store does not answer for
-    `STORE_DEADLINE_S`.
+    What was there when the Job of `step` began may be from an earlier application of the same Jobs, and its source may
+    have changed since: it does not count until the new Job of `upstream` has confirmed it (which takes seconds where
+    nothing changed), or none has come within `NEW_JOB_S`. Nor does a failure from then, for `FAILED_S`. Both are shorter
+    where it most likely is of the same application (`Begun.outlived`). Raises `InputError` where `upstream` failed for
+    good, and at the deadline; `StoreError` where the store does not answer for `STORE_DEADLINE_S`.
     """
     clock = clock or Clock()
     start, told, told_at = clock.now(), "", float("-inf")
@@ -106,7 +109,7 @@ def wait_for_step(
         try:
             begun = begun or begin(store, run_id, step)
             view = _look(store, run_id, upstream, begun)
-            if view.key is not None and (not view.is_old or waited >= NEW_JOB_S):
+            if view.key is not None and (not view.is_old or waited >= view.result_s):
                 if begun is not None and view.is_old:
                     settle(store, run_id, begun)
                 reporter.info(f"{upstream} is there", run=run_id, key=view.key[:12])
@@ -119,7 +122,7 @@ def wait_for_step(
         else:
             answered, state = clock.now(), _state(upstream, view)
             failure = view.failure
-            if failure is not None and failure.final and (not view.failed_before or waited >= FAILED_S):
+            if failure is not None and failure.final and (not view.failed_before or waited >= view.failure_s):
                 raise UpstreamFailedError(step, failure)
         if waited >= deadline_s:
             raise _too_long(step, upstream, run_id, deadline_s, view)
@@ -143,6 +146,18 @@ class _View:
     """Of its newest Job."""
     failed_before: bool
     """It had failed for good when the Job that waits began."""
+    is_recent: bool
+    """What was there then is most likely of the same application."""
+
+    @property
+    def result_s(self) -> float:
+        """How long an old result waits for a new Job."""
+        return LATE_RESULT_S if self.is_recent else NEW_JOB_S
+
+    @property
+    def failure_s(self) -> float:
+        """How long an old failure waits for one."""
+        return LATE_FAILURE_S if self.is_recent else FAILED_S
 
 
 def _look(store: Store, run_id: str, upstream: str, begun: Begun | None) -> _View:
@@ -161,13 +176,17 @@ def _look(store: Store, run_id: str, upstream: str, begun: Begun | None) -> _Vie
     if failure is not None and newest is not None and newest.job != failure.job:
         failure = None  # The newer Job is about to take it back.
     before = failure is not None and begun is not None and begun.failed.get(upstream) == failure.job
-    return _View(key, is_old, unconfirmed, failure, before)
+    is_recent = begun is not None and begun.outlived(newest)
+    return _View(key, is_old, unconfirmed, failure, before, is_recent)
 
 
 def _state(upstream: str, view: _View) -> str:
     failure = view.failure
     if failure is not None and failure.final:
-        return f"waiting for {upstream}, which failed in an earlier application; waiting for the new Job: {failure.what}"
+        return (
+            f"waiting for a new Job of {upstream}, which failed before this one began: {failure.what}; "
+            f"where none begins, that counts after {view.failure_s:.0f} s"
+        )
     if failure is not None:
         return f"waiting for {upstream}, which failed {failure.tries} time(s) so far: {failure.what}"
     if view.unconfirmed:
@@ -175,7 +194,7 @@ def _state(upstream: str, view: _View) -> str:
     if view.key is not None:
         return (
             f"waiting for a new Job of {upstream} to confirm its earlier result; "
-            f"where none begins, it counts after {NEW_JOB_S:.0f} s"
+            f"where none begins, it counts after {view.result_s:.0f} s"
         )
     return f"waiting for {upstream}"
 

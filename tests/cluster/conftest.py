@@ -1,8 +1,11 @@
-"""The order of the cluster's tests."""
+"""The order of the cluster's tests, and what the cluster looked like where one fails."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+from support.cluster_world import World, look_at
 
 LONGEST = Path(__file__).with_name("test_training.py")
 
@@ -11,3 +14,17 @@ LONGEST = Path(__file__).with_name("test_training.py")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file first: where files run side by side, nothing then waits for it alone at the end."""
     items.sort(key=lambda item: item.path != LONGEST)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The namespace is gone when a person reads of the failure."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for fixture in item.funcargs.values():
+            world = getattr(fixture, "world", fixture)
+            if isinstance(world, World):
+                report.sections.append((f"namespace {world.namespace}", look_at(world)))
+    return report

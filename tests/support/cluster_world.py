@@ -254,3 +254,17 @@ def wait_until(what: str, holds: Any, *, timeout_s: float = 120, every_s: float 
             return found
         time.sleep(every_s)
     raise AssertionError(f"{what}: not within {timeout_s:.0f} s")
+
+
+def look_at(world: World) -> str:
+    """Pods, events, and the end of each container's log: what somebody asks for first."""
+    pods = [pod["metadata"]["name"] for pod in world.get("pods")]
+    asked = [
+        ("get", "jobs,pods", "-o", "wide"),
+        ("get", "events", "--sort-by=.lastTimestamp"),
+        *(("logs", pod, "--all-containers", "--prefix", "--timestamps", "--tail=15") for pod in pods),
+    ]
+    return "\n".join(
+        f"$ kubectl {' '.join(each)}\n{world.kubectl(*each, '--request-timeout=20s', check=False)}"
+        for each in asked
+    )

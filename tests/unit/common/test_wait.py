@@ -17,6 +17,8 @@ from components.common.sections import known_steps, root_model
 from components.common.store import Store, open_store
 from components.common.wait import (
     FAILED_S,
+    LATE_FAILURE_S,
+    LATE_RESULT_S,
     NEW_JOB_S,
     STORE_DEADLINE_S,
     Clock,
@@ -230,6 +232,7 @@ def test_the_word_of_an_earlier_job_gets_time_to_be_taken_back(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The new Job's node may have to be made first; once it has begun, the old word says nothing any more."""
+    announce(store, RUN, "train", "t1")
     fail(store, "preprocess", "p1", InputError("wrong"), monkeypatch)
     monkeypatch.setenv(JOB, "t2")
     turns: dict[int, Callable[[], object]] = {
@@ -240,16 +243,42 @@ def test_the_word_of_an_earlier_job_gets_time_to_be_taken_back(
     wait_for_step(store, RUN, "train", "preprocess", make_reporter(), deadline_s=3600, clock=late)
     assert late.turn == 200
     assert late.time > FAILED_S
-    assert "failed in an earlier application; waiting for the new Job" in capsys.readouterr().err
+    assert (
+        "waiting for a new Job of preprocess, which failed before this one began: wrong"
+        in capsys.readouterr().err
+    )
 
 
 def test_where_nobody_takes_it_back_it_holds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(store, RUN, "train", "t1")
     fail(store, "preprocess", "p1", InputError("wrong"), monkeypatch)
     monkeypatch.setenv(JOB, "t2")
     clock = Turns()
     with pytest.raises(InputError, match="for good"):
         wait(store, clock)
     assert FAILED_S <= clock.time < 1.1 * FAILED_S
+
+
+@pytest.mark.parametrize("applied_before", [False, True])
+def test_a_pod_that_starts_after_the_step_before_it_has_ended_waits_a_little(
+    store: Store, monkeypatch: pytest.MonkeyPatch, applied_before: bool
+) -> None:
+    """Its node was busy. What ended meanwhile has begun after all of an earlier application was over, if there was one."""
+    if applied_before:
+        finish(store, "ingest", "i1", monkeypatch)
+        fail(store, "preprocess", "p1", InputError("wrong"), monkeypatch)
+        fail(store, "train", "t1", InputError("preprocess failed"), monkeypatch)
+    finish(store, "ingest", "i2", monkeypatch)
+    fail(store, "preprocess", "p2", InputError("still wrong"), monkeypatch)
+    monkeypatch.setenv(JOB, "t2")
+    clock = Turns()
+    wait(store, clock, "ingest")
+    assert LATE_RESULT_S <= clock.time < LATE_RESULT_S + 10
+    clock = Turns()
+    with pytest.raises(InputError, match="for good") as caught:
+        wait(store, clock)
+    assert caught.value.found == "still wrong"
+    assert LATE_FAILURE_S <= clock.time < LATE_FAILURE_S + 10
 
 
 def test_a_step_that_waits_for_nothing_takes_its_old_word_back_too(
