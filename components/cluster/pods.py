@@ -21,6 +21,8 @@ WEBHOOK = "conveyor-webhook"
 """A Secret that may be there: the webhook that hears how runs end, and what signs its news."""
 WEBHOOK_KEYS = {"CONVEYOR_WEBHOOK_URL": "url", "CONVEYOR_WEBHOOK_SECRET": "secret"}
 GPU = "nvidia.com/gpu"
+DISK_REQUEST = "100Mi"
+"""What is reserved of a node's disk; all that a pod may use, where that is less."""
 
 
 def cores(settings: KubernetesConfig, step: str) -> int:
@@ -117,7 +119,10 @@ def container_security() -> Object:
 def resources(settings: KubernetesConfig, step: str) -> Object:
     """Requests and limits; memory is both, so that a node never promises what it does not have."""
     given = resources_for(settings, step)
-    requests: Object = {"cpu": str(given.cpu), "memory": given.memory, "ephemeral-storage": "100Mi"}
+    assert given.disk is not None  # resources_for leaves nothing open
+    # The API server refuses a request above its limit.
+    disk = min(DISK_REQUEST, given.disk, key=quantity)
+    requests: Object = {"cpu": str(given.cpu), "memory": given.memory, "ephemeral-storage": disk}
     limits: Object = {"memory": given.memory, "ephemeral-storage": given.disk}
     if given.cpu_limit is not None:
         limits["cpu"] = str(given.cpu_limit)

@@ -339,6 +339,24 @@ def test_layers_of_resources() -> None:
 
 
 @pytest.mark.parametrize(
+    ("disk", "reserved"),
+    [("50Mi", "50Mi"), ("99M", "99M"), ("100Mi", "100Mi"), ("0.5Gi", "100Mi"), (None, "100Mi")],
+)
+def test_no_pod_reserves_more_disk_than_it_may_use(disk: str | None, reserved: str) -> None:
+    settings = KubernetesConfig(
+        resources={"default": Resources(disk=disk), "launcher": Resources(disk=disk)},
+        training=TrainingConfig(pods=3),
+    )
+    for template in templates(settings):
+        given = template["spec"]["containers"][0]["resources"]
+        assert given["requests"]["ephemeral-storage"] == reserved
+        limit = given["limits"]["ephemeral-storage"]
+        assert disk is None or limit == disk
+        (tmp,) = [volume for volume in template["spec"]["volumes"] if volume["name"] == "tmp"]
+        assert tmp["emptyDir"]["sizeLimit"] == limit
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"resources": {"train": {"memory": "lots"}}}, "quantity"),
