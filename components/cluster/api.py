@@ -88,24 +88,28 @@ class Cluster:
                 return None
             raise
 
-    def delete(self, kind: Kind, name: str, *, uid: str | None = None) -> None:
-        """Delete it with all that it owns, and wait until it has gone. Another one of that name (`uid`) is spared."""
+    def delete(self, kind: Kind, name: str, *, uid: str | None = None, version: str | None = None) -> bool:
+        """Delete it with all that it owns, and wait until it has gone. Another one of that name (`uid`) is spared.
+
+        False where it was left, since it has changed since `version` (a `resourceVersion`).
+        """
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"}
-        if uid is not None:
-            body["preconditions"] = {"uid": uid}
+        conditions = {"uid": uid, "resourceVersion": version}
+        if given := {key: value for key, value in conditions.items() if value is not None}:
+            body["preconditions"] = given
         try:
             self._call("DELETE", kind, name, body=body)
         except Gone:
-            return
+            return True
         except Answer as answer:
             if answer.status != 409:
                 raise
-            return
+            return version is None
         end = time.monotonic() + AWAY_S
         while time.monotonic() < end:
             found = self.get(kind, name)
             if found is None or (uid is not None and found["metadata"]["uid"] != uid):
-                return
+                return True
             time.sleep(0.5)
         raise StepError(
             f"the {kind.name} {name} was deleted and does not go away",

@@ -18,7 +18,7 @@ from components.cluster.names import CONFIG_FILE, CONFIG_FOLDER, KEY, RUN, TEMPL
 from components.cluster.objects import Ensured, ensure, ensure_job, template_digest
 from components.cluster.patience import GivenUp, NeverStarted
 from components.cluster.relay import Relay
-from components.cluster.release import give_up, kind_of
+from components.cluster.release import LetGo, give_up, kind_of
 from components.common import runs
 from components.common.canonical import canonical_json
 from components.common.errors import ConveyorError, InputError, StepError
@@ -133,8 +133,10 @@ class Launcher:
         try:
             return watch.wait()
         except GivenUp as given:
-            deleted = give_up(self.cluster, ensured.job, self.owners)
-            raise _let_go(given, ensured.job["kind"], deleted=deleted) from None
+            became = give_up(self.cluster, ensured.job, self.owners)
+            # What never started held nothing, and nothing is to be gone on with.
+            is_told = became != "deleted" or not isinstance(given, NeverStarted)
+            raise (_told(given.error, ensured.job, became) if is_told else given.error) from None
         except JobGone:
             # Another launcher replaced it: join that one. Deleted by somebody who wants it to stop: stop.
             if last or self.cluster.get(kind, name) is None:
@@ -147,10 +149,10 @@ class Launcher:
         """Away with an MPIJob whose workers stay dead: the next one goes on from the newest checkpoint."""
         job = ensured.job
         if number > most:
-            give_up(self.cluster, job, self.owners)
+            became = give_up(self.cluster, job, self.owners)
             again = f"after {number} tries (kubernetes.training.max_attempts)"
             error.where = f"{error.where}, {again}" if error.where else again
-            raise error
+            raise error if became == "deleted" else _told(error, job, became)
         relay.warning(
             f"{error.what}; the operator does not replace it, so {job['metadata']['name']} is made anew and goes on "
             f"from its newest checkpoint ({number} of {most})"
@@ -158,16 +160,16 @@ class Launcher:
         self.cluster.delete(kind_of(job), job["metadata"]["name"], uid=job["metadata"]["uid"])
 
 
-def _let_go(given: GivenUp, kind: str, *, deleted: bool) -> ConveyorError:
-    """The error, and what became of the Job."""
-    error = given.error
-    if not deleted:
-        note = f"the {kind} is left to the other launchers that follow it"
-    elif isinstance(given, NeverStarted):
-        return error
-    else:
-        note = f"the {kind} was deleted, so that it holds nothing: run again to go on where it stopped"
-    error.todo = f"{error.todo}; {note}" if error.todo else note
+def _told(error: ConveyorError, job: Object, became: LetGo) -> ConveyorError:
+    """The error, with what became of the Job."""
+    kind, name, namespace = job["kind"], job["metadata"]["name"], job["metadata"].get("namespace")
+    notes: dict[LetGo, str] = {
+        "deleted": f"the {kind} was deleted, so that it holds nothing: run again to go on where it stopped",
+        "left to others": f"the {kind} is left to the other launchers that follow it",
+        "stays": f"the {kind} is still there, and holds what it holds: it changes too fast to be deleted without the "
+        f"risk that somebody else follows it by now; kubectl -n {namespace} delete {kind.lower()} {name}",
+    }
+    error.todo = f"{error.todo}; {notes[became]}" if error.todo else notes[became]
     return error
 
 

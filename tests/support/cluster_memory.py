@@ -130,13 +130,16 @@ class World:
         found["metadata"] |= body["metadata"]
         return found
 
-    def delete(self, kind: Kind, name: str, *, uid: str | None = None) -> None:
+    def delete(self, kind: Kind, name: str, *, uid: str | None = None, version: str | None = None) -> bool:
         found = self.objects.get((kind.name, name))
         if found is not None and uid in (None, found["metadata"]["uid"]):
+            if version not in (None, found["metadata"]["resourceVersion"]):
+                return False
             self.deleted.append(f"{kind.name} {name}")
             del self.objects[kind.name, name]
             if kind in (JOB, MPI_JOB):
                 self.objects = {key: item for key, item in self.objects.items() if key[0] != POD.name}
+        return True
 
     def logs(self, _pod: str, **_options: Any) -> Iterator[bytes]:
         return iter(())

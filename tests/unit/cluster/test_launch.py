@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import create_model
 
-from components.cluster import follow, launch
+from components.cluster import follow, launch, release
 from components.cluster.api import JOB, MPI_JOB, Kind
 from components.cluster.config import KubernetesConfig, TrainingConfig
 from components.cluster.launch import Launcher, pod_environment
@@ -139,6 +139,19 @@ def test_a_job_that_others_follow_is_left_to_them(world: World, tmp_path: Path) 
     assert job["metadata"]["ownerReferences"] == [THEIRS]
 
 
+def test_a_job_that_could_not_be_deleted_is_told(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.on_create = stuck(world, joined=False)
+    monkeypatch.setattr(release, "PAUSE_S", 0.0)
+    monkeypatch.setattr(world, "delete", lambda *_, **__: False)  # it changes at every moment
+    error = failure(Training(world, tmp_path, pods=2))
+    assert "no node takes the pod" in error.what
+    (name,) = [name for kind, name in world.objects if kind == "Job"]
+    assert "the Job is still there, and holds what it holds" in str(error.todo)
+    assert f"kubectl -n ns delete job {name}" in str(error.todo)
+
+
 def body(kind: str, *, template: str = "t1") -> Object:
     metadata = {"name": NAME, "annotations": {TEMPLATE: template}, "ownerReferences": [THEIRS]}
     return {"kind": kind, "metadata": metadata, "spec": {}}
@@ -179,10 +192,10 @@ def test_the_last_one_who_gives_up_takes_the_job_with_it(world: World) -> None:
     cluster: Any = world
     job = world.mpi_job()
     job["metadata"]["ownerReferences"] = [OURS, THEIRS]
-    assert give_up(cluster, job, (OURS,)) is False
-    assert give_up(cluster, job, (THEIRS,)) is True
+    assert give_up(cluster, job, (OURS,)) == "left to others"
+    assert give_up(cluster, job, (THEIRS,)) == "deleted"
     assert world.get(MPI_JOB, job["metadata"]["name"]) is None
     # One that somebody made in its place in the meantime is spared.
     other = world.job()
-    assert give_up(cluster, {**other, "metadata": {**other["metadata"], "uid": "before"}}) is True
+    assert give_up(cluster, {**other, "metadata": {**other["metadata"], "uid": "before"}}) == "deleted"
     assert world.get(JOB, other["metadata"]["name"]) is other
