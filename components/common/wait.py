@@ -110,7 +110,8 @@ def wait_for_step(
             begun = begun or begin(store, run_id, step)
             view = _look(store, run_id, upstream, begun)
             if view.key is not None and (not view.is_old or waited >= view.result_s):
-                if begun is not None and view.is_old:
+                # A short wait was this step's alone: others may still be due.
+                if begun is not None and view.is_old and not view.is_recent:
                     settle(store, run_id, begun)
                 reporter.info(f"{upstream} is there", run=run_id, key=view.key[:12])
                 return

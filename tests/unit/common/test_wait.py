@@ -281,6 +281,21 @@ def test_a_pod_that_starts_after_the_step_before_it_has_ended_waits_a_little(
     assert LATE_FAILURE_S <= clock.time < LATE_FAILURE_S + 10
 
 
+def test_a_short_wait_for_one_step_is_none_for_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ingest has run anew and ended before this pod started; preprocess is still to begin."""
+    for step in ("ingest", "preprocess", "train"):
+        finish(store, step, f"{step}1", monkeypatch)
+    finish(store, "ingest", "ingest2", monkeypatch)
+    monkeypatch.setenv(JOB, "train2")
+    clock = Turns()
+    wait(store, clock, "ingest")
+    assert LATE_RESULT_S <= clock.time < LATE_RESULT_S + 10
+    clock = Turns({20: lambda: finish(store, "preprocess", "preprocess2", monkeypatch)})
+    wait(store, clock, "preprocess")
+    assert clock.turn == 20, "not the old result"
+    assert LATE_RESULT_S < clock.time < NEW_JOB_S
+
+
 def test_a_step_that_waits_for_nothing_takes_its_old_word_back_too(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
