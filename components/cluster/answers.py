@@ -20,6 +20,10 @@ class Gone(Answer):
     """There is no such object."""
 
 
+class Unseen(InputError):
+    """A kind that the server does not know, or that this account has no right to."""
+
+
 class Unreachable(StepError):
     """The API server gives no answer."""
 
@@ -44,7 +48,7 @@ def explain_answer(answer: Answer, namespace: str, user: str) -> ConveyorError:
             todo=f"kubectl create namespace {namespace}, install Conveyor in it, or choose another with --namespace",
         )
     if answer.status == 404:
-        return InputError(
+        return Unseen(
             f"the cluster does not know the resource {answer.resource}",
             found=message,
             todo="an MPIJob needs the MPI operator; kubernetes.training.kind: indexed-job needs none"
@@ -81,7 +85,7 @@ def _forbidden(answer: Answer, namespace: str) -> ConveyorError:
     found = re.search(r'User "([^"]+)"', answer.message)
     who = found.group(1) if found else "this account"
     role = "conveyor-launcher" if who.startswith("system:serviceaccount:") else "conveyor-user"
-    return InputError(
+    return Unseen(
         f"{who} may not {answer.verb} {answer.resource} in the namespace {namespace}",
         found=answer.message,
         todo=f"bind it to a Role that may (Conveyor's chart and manifests have one, {role}), or choose another "

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 
-from components.cluster.answers import Answer, Gone, explain_answer, unreachable
+from components.cluster.answers import Answer, Gone, Unseen, explain_answer, unreachable
 from components.common.errors import StepError
 
 Object = dict[str, Any]
@@ -66,6 +66,13 @@ class Cluster:
         try:
             return self._call("GET", kind, name)
         except Gone:
+            return None
+
+    def find(self, kind: Kind, name: str) -> Object | None:
+        """As `get`; None also where the server does not know the kind (no operator), or does not let us see it."""
+        try:
+            return self.get(kind, name)
+        except Unseen:
             return None
 
     def create(self, kind: Kind, body: Object) -> Object | None:

@@ -19,6 +19,7 @@ from components.cluster.objects import Ensured, ensure, ensure_job, template_dig
 from components.cluster.patience import GivenUp, NeverStarted
 from components.cluster.relay import Relay
 from components.cluster.release import LetGo, give_up, kind_of
+from components.cluster.rival import OTHER_KIND
 from components.common import runs
 from components.common.canonical import canonical_json
 from components.common.errors import ConveyorError, InputError, StepError
@@ -30,6 +31,8 @@ from components.common.store import Store
 
 OWN_POD = "CONVEYOR_POD"
 ROUNDS = 3
+REPLACED_S = 3.0
+"""Who replaces a Job waits until it has gone, and then makes the other."""
 
 
 class Launcher:
@@ -71,8 +74,19 @@ class Launcher:
         relay = Relay(reporter)
         files = _files(config, inputs)
         number = anew = 0
+        was_replaced = False
         while number < ROUNDS:
-            ensured = self._start(step, plan.key, files, settings, run_id, relay, replace_finished=number > 0)
+            ensured = self._start(
+                step,
+                plan.key,
+                files,
+                settings,
+                run_id,
+                relay,
+                replace_finished=number > 0,
+                # Two launchers do not replace each other's for ever: who was replaced joins.
+                replace_other=not was_replaced,
+            )
             name = ensured.job["metadata"]["name"]
             verb = "started" if ensured.created else "adopted"
             relay.info(
@@ -89,7 +103,8 @@ class Launcher:
                 return make_outcome(store, record, "done", started=started, run_id=run_id)
             if job is not None and ensured.created:
                 break
-            # Adopted, and finished long ago for a record that is gone; or deleted by somebody else: once more.
+            # Adopted, and finished long ago for a record that is gone; or replaced by somebody else: once more.
+            was_replaced = job is None
             number += 1
         raise StepError(
             f"the Job of {step} succeeded, and its result is not in the store",
@@ -107,6 +122,7 @@ class Launcher:
         relay: Relay,
         *,
         replace_finished: bool,
+        replace_other: bool,
     ) -> Ensured:
         name = job_name(step, key)
         config_map = config_name(canonical_json(dict(files)).decode())
@@ -121,13 +137,19 @@ class Launcher:
         if kind is JOB and step == jobs.TRAIN and settings.training.pods > 1:
             ensure(self.cluster, SERVICE, jobs.training_service(name, run_id, settings, owners=self.owners))
         return ensure_job(
-            self.cluster, kind, body, relay, replace_finished=replace_finished, replace_other=True
+            self.cluster,
+            kind,
+            body,
+            relay,
+            replace_finished=replace_finished,
+            replace_other=replace_other,
+            other=OTHER_KIND[kind] if step == jobs.TRAIN else None,
         )
 
     def _follow(
         self, ensured: Ensured, settings: KubernetesConfig, relay: Relay, *, last: bool
     ) -> Object | None:
-        """The finished Job; None where it was deleted under our eyes (another launcher replaces it, perhaps)."""
+        """The finished Job; None where it was replaced under our eyes, by another launcher."""
         name, kind = ensured.job["metadata"]["name"], kind_of(ensured.job)
         watch = JobWatch(self.cluster, kind, name, relay, settings.start_timeout_s)
         try:
@@ -139,9 +161,18 @@ class Launcher:
             raise (_told(given.error, ensured.job, became) if is_told else given.error) from None
         except JobGone:
             # Another launcher replaced it: join that one. Deleted by somebody who wants it to stop: stop.
-            if last or self.cluster.get(kind, name) is None:
+            if last or not self._is_replaced(name):
                 raise
             return None
+
+    def _is_replaced(self, name: str) -> bool:
+        """Whether there is another one in its place, of whichever kind, or is in a moment."""
+        end = time.monotonic() + REPLACED_S
+        while not any(self.cluster.find(kind, name) for kind in OTHER_KIND):
+            if time.monotonic() > end:
+                return False
+            time.sleep(REPLACED_S / 10)
+        return True
 
     def _make_anew(
         self, ensured: Ensured, error: ConveyorError, relay: Relay, number: int, most: int

@@ -8,6 +8,7 @@ PREFIX = "conveyor"
 CONTAINER = "conveyor"
 CONFIG_FILE = "config.yaml"
 CONFIG_FOLDER = "/etc/conveyor"
+CONFIG_VOLUME = "config"
 
 RUN = "conveyor/run"
 STEP = "conveyor/step"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.cluster.config import KubernetesConfig, Security, placement_for, quantity, resources_for
-from components.cluster.names import CONFIG_FOLDER, CONTAINER, ISTIO
+from components.cluster.names import CONFIG_FOLDER, CONFIG_VOLUME, CONTAINER, ISTIO
 
 Object = dict[str, Any]
 
@@ -158,8 +158,8 @@ def _volumes(
     volumes: list[Object] = [{"name": "tmp", "emptyDir": {"sizeLimit": resources_for(settings, step).disk}}]
     mounts: list[Object] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - the pod's own
     if config_map is not None:
-        volumes.append({"name": "config", "configMap": {"name": config_map}})
-        mounts.append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
+        volumes.append({"name": CONFIG_VOLUME, "configMap": {"name": config_map}})
+        mounts.append({"name": CONFIG_VOLUME, "mountPath": CONFIG_FOLDER, "readOnly": True})
     if shared_memory:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": settings.shm_size}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 - the pod's own

@@ -68,6 +68,12 @@ def selector(job: Object) -> str:
     return f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"
 
 
+def templates_of(job: Object) -> list[Object]:
+    """What its pods are made from."""
+    parts = job["spec"]["mpiReplicaSpecs"].values() if is_mpi(job) else [job["spec"]]
+    return [part["template"] for part in parts if "template" in part]
+
+
 def num_pods(job: Object) -> int:
     """How many pods it is to have at once."""
     if is_mpi(job):

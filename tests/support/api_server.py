@@ -31,6 +31,7 @@ class ApiServer:
         self.objects: dict[tuple[str, str], Object] = {}
         self.asked: list[tuple[str, str, str]] = []
         self.before: Callable[[str, str, str], object] = lambda *_: None
+        self._lock = threading.RLock()
         self._version = 0
         self._uid = 0
 
@@ -66,6 +67,12 @@ class ApiServer:
         plural, name = parts[parts.index(NAMESPACE) + 1], "/".join(parts[parts.index(NAMESPACE) + 2 :])
         verb = VERBS.get(method) or ("get" if name else "list")
         self.before(verb, plural, name)
+        with self._lock:
+            return self._answer(verb, group, plural, name, query, body)
+
+    def _answer(
+        self, verb: str, group: str, plural: str, name: str, query: dict[str, list[str]], body: Object
+    ) -> tuple[int, Any]:
         self.asked.append((verb, plural, name))
         if not any((group, plural) == rule[:2] and verb in rule[2] for rule in self.rules):
             who = 'User "system:serviceaccount:ns:conveyor-launcher" cannot'

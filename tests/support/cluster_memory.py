@@ -110,6 +110,9 @@ class World:
     def get(self, kind: Kind, name: str) -> Object | None:
         return self.objects.get((kind.name, name))
 
+    def find(self, kind: Kind, name: str) -> Object | None:
+        return self.get(kind, name)
+
     def list(self, kind: Kind, *, labels: str = "", fields: str = "") -> "list[Object]":
         if kind is EVENT:
             return [event for event in self.events if fields.endswith(f"={event['of']}")]

@@ -152,6 +152,82 @@ def test_a_job_that_could_not_be_deleted_is_told(
     assert f"kubectl -n ns delete job {name}" in str(error.todo)
 
 
+def test_training_goes_on_as_the_kind_that_it_began_as(world: World, tmp_path: Path) -> None:
+    """`kubernetes.training.kind` was changed while a run was under way."""
+    first = Training(world, tmp_path, pods=2)
+    started: list[Object] = []
+
+    def begun(body: Object) -> None:
+        if body["kind"] == "Job":
+            started.append(body)
+            world.pod("p-0")
+            world.pod("p-1")
+            raise Cut
+
+    world.on_create = begun
+    with pytest.raises(Cut):
+        first.launch()  # its launcher is killed at this point, say
+    (job,) = started
+    job["metadata"]["ownerReferences"] = [THEIRS]
+    second = Training(world, tmp_path, kind="mpi-job", pods=2)
+
+    def end() -> None:
+        second.publish()
+        job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+
+    world.at[5] = end
+    assert second.launch().state == "done"
+    assert not [name for kind, name in world.objects if kind == "MPIJob"]
+    assert f"train: adopted Job {job['metadata']['name']}" in world.said
+    assert job["metadata"]["ownerReferences"] == [THEIRS, OURS]
+
+
+class Cut(Exception):
+    """The launcher's end."""
+
+
+def test_who_is_replaced_by_one_of_the_other_kind_joins_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(world, tmp_path, kind="mpi-job", pods=2)
+    monkeypatch.setattr(launch, "REPLACED_S", 1.0)
+    find, name = world.find, ""
+    looks = 0
+
+    def replaced() -> None:
+        nonlocal name
+        (name,) = [name for kind, name in world.objects if kind == "MPIJob"]
+        world.delete(MPI_JOB, name)
+
+    def made_in_its_place(kind: Kind, wanted: str) -> Object | None:
+        nonlocal looks
+        looks += bool(name)
+        if looks == 5:  # not at once
+            body = {"metadata": {"name": name, "ownerReferences": [THEIRS]}, "spec": {"parallelism": 2}}
+            world.create(JOB, {**body, "kind": "Job", "status": {}})
+        return find(kind, wanted)
+
+    def end() -> None:
+        training.publish()
+        world.objects["Job", name]["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+
+    monkeypatch.setattr(world, "find", made_in_its_place)
+    world.at |= {3: replaced, 9: end}
+    assert training.launch().state == "done"
+    assert f"train: adopted Job {name}" in world.said
+    # It has not started yet, and is joined all the same: two launchers do not replace each other's for ever.
+    assert world.deleted == [f"MPIJob {name}"]
+
+
+def test_a_job_that_somebody_deletes_ends_the_run(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "REPLACED_S", 0.05)
+    world.at[3] = lambda: world.delete(JOB, next(name for kind, name in world.objects if kind == "Job"))
+    assert "was deleted while it ran" in failure(Training(world, tmp_path, pods=2)).what
+    assert not [name for kind, name in world.objects if kind == "Job"]
+
+
 def body(kind: str, *, template: str = "t1") -> Object:
     metadata = {"name": NAME, "annotations": {TEMPLATE: template}, "ownerReferences": [THEIRS]}
     return {"kind": kind, "metadata": metadata, "spec": {}}
