@@ -25,6 +25,8 @@ REFUSED = re.compile(r"unauthorized|denied|authentication|\b40[13]\b", re.IGNORE
 NO_PROGRAM = re.compile(r'exec: "|no such file or directory|not found in \$PATH')
 PULL_S = 1500.0
 """How much longer than `kubernetes.start_timeout_s` an image may be on its way, while its node says that it comes."""
+GATED = "SchedulingGated"
+"""Why the scheduler does not look at a pod yet: somebody (Kueue, say) holds it back."""
 LOST_S = 60.0
 """A pod that was to be gone so long ago is on a node that does not answer."""
 
@@ -39,7 +41,7 @@ def trouble_of_pod(pod: Object, events: Sequence[Object]) -> Trouble | None:
     where = place(pod)
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            if condition.get("reason") == "SchedulingGated":
+            if condition.get("reason") == GATED:
                 return None
             return Trouble(
                 "unschedulable",
@@ -61,6 +63,12 @@ def trouble_of_pod(pod: Object, events: Sequence[Object]) -> Trouble | None:
             if found is not None:
                 return found
     return _slow(events, where)
+
+
+def is_gated(pod: Object) -> bool:
+    """Whether it waits for somebody to take its scheduling gates away, as a Job waits in its queue."""
+    conditions = pod.get("status", {}).get("conditions") or []
+    return phase_of(pod) == "Pending" and any(each.get("reason") == GATED for each in conditions)
 
 
 def trouble_of_lost(pod: Object, now_s: float) -> Trouble | None:
@@ -195,7 +203,8 @@ def _slow(events: Sequence[Object], where: str) -> Trouble:
             found=short(str(events[-1].get("message", ""))),
             todo="is the registry slow, or the image larger than it should be? kubernetes.start_timeout_s allows more",
         )
-        return Trouble("slow", error, extra_s=PULL_S)
+        # Of a kind of its own: once the image is there, the grace of what comes next begins.
+        return Trouble("pulling", error, extra_s=PULL_S)
     return Trouble("slow", StepError("the pod does not start", where=where, found=last_warnings(events)))
 
 

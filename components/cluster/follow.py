@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from components.cluster.api import EVENT, JOB, POD, Cluster, Kind, Object
-from components.cluster.diagnose import End, end_of_pod, trouble_of_lost, trouble_of_pod
+from components.cluster.diagnose import End, end_of_pod, is_gated, trouble_of_lost, trouble_of_pod
 from components.cluster.logs import LogReader, has_started
 from components.cluster.patience import GivenUp, NeverStarted, Patience
 from components.cluster.refused import too_few, trouble_of_job
 from components.cluster.relay import Relay
-from components.cluster.trouble import Trouble, place, seconds_of, time_of
+from components.cluster.trouble import Trouble, describe, place, place_of_job, seconds_of, time_of
 from components.cluster.verdict import verdict
 from components.cluster.views import (
     LAUNCHER,
@@ -37,6 +37,8 @@ from components.common.errors import ConveyorError, StepError
 
 POLL_S = 1.0
 DRAIN_S = 15.0
+GOING_S = 300.0
+"""How long a deleted Job may take to go, beyond the time that its pods have to end in."""
 FOR_GOOD = (2, 4, 76)
 ENDED_QUIETLY = (75, 130)
 """Left because a peer died, or was asked to: the peer's end is the one to tell."""
@@ -73,7 +75,9 @@ class JobWatch:
     """What to tell of a pod's end, by its uid; None once told. One poll late, since the Job's own end says it better."""
     _fallen: dict[str, Object] = field(default_factory=dict)
     """Workers that the last look found ended for good, by uid."""
-    _queued: bool = False
+    _held: bool = False
+    """Whether it was told that somebody holds it back."""
+    _going_since: float | None = None
 
     def __post_init__(self) -> None:
         self._patience = Patience(self.timeout_s, self.relay.warning)
@@ -106,10 +110,35 @@ class JobWatch:
                 return job
             if state.name == "failed":
                 raise verdict(job, state, list(self.pods.values()), self._job_events(job))
-            if not job["metadata"].get("deletionTimestamp"):
+            if job["metadata"].get("deletionTimestamp"):
+                self._see_off(job, pods)
+            else:
                 self._end_early(job, pods)
                 self._check(job, pods)
             self.pause(POLL_S)
+
+    def _see_off(self, job: Object, pods: list[Object]) -> None:
+        """It is being deleted, and goes once its pods have gone: tell what keeps them, and do not wait for ever."""
+        now = self.clock()
+        if self._going_since is None:
+            self._going_since = now
+            self.relay.info(f"{self.name} is being deleted")
+        lost = {
+            pod["metadata"]["uid"]: trouble
+            for pod in pods
+            if (trouble := trouble_of_lost(pod, self.wall())) is not None
+        }
+        self._patience.bear(lost, now)
+        grace_s = max((pod["spec"].get("terminationGracePeriodSeconds") or 0 for pod in pods), default=0)
+        if now - self._going_since < GOING_S + grace_s:
+            return
+        held = next((trouble.error for trouble in lost.values()), None)
+        raise StepError(
+            f"the {self.kind.name} {self.name} was deleted and does not go away",
+            where=place_of_job(job),
+            found=held.what if held else None,
+            todo=held.todo if held else f"{describe(job)}   says what holds it",
+        )
 
     def _gone(self, last: Object | None) -> Exception:
         """Why it is not there any more: another launcher may have deleted it for what we saw as well."""
@@ -216,20 +245,21 @@ class JobWatch:
     def _check(self, job: Object, pods: list[Object]) -> None:
         """Give up what does not start, after its grace; say at once what it waits for."""
         if is_queued(job):
-            if not self._queued:
-                self.relay.info(f"{self.name} waits in its queue (it is suspended)")
-            self._queued = True
+            self._tell_held("in its queue (it is suspended)")
             self._patience.forget()
             return
         uid = job["metadata"]["uid"]
         found = {pod["metadata"]["uid"]: trouble for pod in pods if (trouble := self._trouble(pod))}
         spared = self._spared(job, pods, found)
         started, wanted = num_started(job, pods), num_wanted(job)
+        gated = sum(is_gated(pod) for pod in pods)
+        if gated:
+            self._tell_held("for its pods' scheduling gates to be taken away")
         if sum(phase_of(pod) != "Failed" for pod in pods) < num_pods(job) or started < wanted:
             events = self._job_events(job)
             if trouble := trouble_of_job(job, list(self.pods.values()), events):
                 found[uid] = trouble
-            if started < wanted and not found.keys() - spared:
+            if started + gated < wanted and not found.keys() - spared:
                 found[f"{uid}/few"] = too_few(
                     job,
                     made=len(pods),
@@ -244,6 +274,11 @@ class JobWatch:
             if any(has_started(pod) for pod in self.pods.values()):
                 raise
             raise NeverStarted(given.error) from None
+
+    def _tell_held(self, what: str) -> None:
+        if not self._held:
+            self.relay.info(f"{self.name} waits {what}")
+        self._held = True
 
     def _spared(self, job: Object, pods: list[Object], found: Mapping[str, Trouble]) -> set[str]:
         """Whose troubles do not matter: of the workers (and of making them) while an elastic training has enough."""

@@ -62,13 +62,13 @@ class Patience:
             seen.last = now
             if uid in spared:
                 seen.since = now
-                if trouble.kind != "slow" or now - seen.first >= self.timeout_s:
+                if not trouble.is_quiet or now - seen.first >= self.timeout_s:
                     self._tell(seen, trouble, now, "the training goes on without a pod")
                 continue
             grace = self._grace(trouble)
             if now - seen.since >= grace:
                 raise GivenUp(_given_up(trouble, grace))
-            if trouble.kind != "slow":
+            if not trouble.is_quiet:
                 self._tell(seen, trouble, now, "waiting")
 
     def _grace(self, trouble: Trouble) -> float:

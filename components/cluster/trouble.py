@@ -28,6 +28,11 @@ class Trouble:
     extra_s: float = 0.0
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether it is no news before its grace is over: everything takes its time."""
+        return self.kind in ("slow", "pulling")
+
+    @property
     def is_borne(self) -> bool:
         """Whether it is told at once and never given up."""
         return self.grace_s == NEVER

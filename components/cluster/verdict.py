@@ -57,7 +57,7 @@ def _late(job: Object, state: State, pods: Sequence[Object], events: Sequence[Ob
     found: str | None = state.message or None
     for pod in pods:
         trouble = trouble_of_pod(pod, [])
-        if trouble is not None and trouble.kind != "slow":
+        if trouble is not None and not trouble.is_quiet:
             found = f"{trouble.error.what}: {trouble.error.found}"
     stuck = trouble_of_job(job, pods, events)
     if stuck is not None and not pods:
