@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from components.cluster.answers import Unreachable
@@ -14,7 +14,7 @@ from components.cluster.follow import JobWatch
 from components.cluster.jobs import CONFIG, config_map, launcher_job
 from components.cluster.launch import check_reachable, config_yaml
 from components.cluster.names import TEMPLATE, config_name, run_name
-from components.cluster.objects import add_owners, ensure, ensure_job, same_template, template_digest
+from components.cluster.objects import Ensured, add_owners, ensure, ensure_job, same_template, template_digest
 from components.cluster.patience import GivenUp, NeverStarted
 from components.cluster.relay import Relay
 from components.cluster.release import give_up
@@ -39,7 +39,6 @@ class Submitted:
     summary: str | None = None
     exit_code: int = 0
     error: ConveyorError | None = None
-    owners: tuple[Object, ...] = field(default=())
 
 
 def submit(
@@ -64,10 +63,10 @@ def submit(
     submitted = Submitted(run, cluster.namespace, run_name(run))
     relay = Relay(reporter)
     try:
-        job = _start(cluster, command, config, run, relay, named=run_id is not None)
+        ensured = _start(cluster, command, config, run, relay, named=run_id is not None)
         if detach:
             return submitted
-        _follow(cluster, job, submitted, config, relay, again)
+        _follow(cluster, ensured, submitted, config, relay, again)
     except KeyboardInterrupt:
         if cluster.get(JOB, submitted.job) is None:
             raise  # It came before there was anything to leave.
@@ -80,7 +79,7 @@ def submit(
 
 def _follow(
     cluster: Cluster,
-    job: Object,
+    ensured: Ensured,
     submitted: Submitted,
     config: RootBase,
     relay: Relay,
@@ -89,12 +88,14 @@ def _follow(
     """Until the launcher's end, which goes into `submitted`. Raises what says nothing of the run itself."""
     try:
         JobWatch(cluster, JOB, submitted.job, relay, config.kubernetes.start_timeout_s).wait()
-    except NeverStarted as never:
-        give_up(cluster, job)
-        raise never.error from None
     except GivenUp as given:
-        # Its steps may be running: the Job stays, and goes on once its launcher can.
+        if ensured.created and isinstance(given, NeverStarted):
+            give_up(cluster, ensured.job)
+            raise given.error from None
+        # Its steps may be running, by the hand of a launcher that was gone before we looked: they would go with it.
         submitted.error, submitted.exit_code = given.error, given.error.exit_code
+        left = f"the run stays in the cluster, and goes on once this is cured: {_left_running(submitted, again).todo}"
+        given.error.todo = f"{given.error.todo}; {left}" if given.error.todo else left
     except Unreachable as away:
         away.todo = f"{_left_running(submitted, again).todo} (once it can be reached again: the run goes on)"
         raise
@@ -117,7 +118,7 @@ def _settle(submitted: Submitted, result: dict[str, Any]) -> None:
 
 def _start(
     cluster: Cluster, command: Sequence[str], config: RootBase, run: str, relay: Relay, *, named: bool
-) -> Object:
+) -> Ensured:
     """The launcher's Job: made, joined where it runs, replaced where it failed."""
     settings, text = config.kubernetes, config_yaml(config)
     name, config_object = run_name(run), config_name(text)
@@ -151,7 +152,7 @@ def _start(
     owned = config_map(config_object, text, settings, owners=(owner,))
     if add_owners(cluster, CONFIG_MAP, owned, also_unowned=True) is None:
         ensure(cluster, CONFIG_MAP, owned)  # It went with its last owner, just now.
-    return job
+    return ensured
 
 
 def _left_running(submitted: Submitted, again: Sequence[str]) -> InterruptedByUser:
