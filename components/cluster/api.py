@@ -136,18 +136,21 @@ class Cluster:
     ) -> Iterator[bytes]:
         """Lines of a pod's log, each begun by its time, from the second `since` on (RFC 3339).
 
-        Ends when the container has ended or the connection has; raises `Gone` where there is no such pod (any more).
+        Ends when the container has ended or the connection has; raises `Gone` where there is no such pod (any more), and
+        `Unreachable` where nothing answers. Tries once: who follows asks again.
         """
         query = {"timestamps": "true", "follow": "true" if follow else "false"}
         if since is not None:
             query["sinceTime"] = since
         if container is not None:
             query["container"] = container
-        response = self._request(
-            "GET", f"{POD.path(self.namespace)}/{quote(pod)}/log", query, None, stream=True
-        )
-        if response.status >= 400:
-            raise self._answer(response, "get", POD, f"{pod}/log")
+        path = f"{POD.path(self.namespace)}/{quote(pod)}/log"
+        try:
+            response = self._request("GET", path, query, None, stream=True)
+            if response.status >= 400:
+                raise self._answer(response, "get", POD, f"{pod}/log")
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise unreachable(self.server, error) from None
         pending = b""
         try:
             with suppress(urllib3.exceptions.HTTPError, OSError):

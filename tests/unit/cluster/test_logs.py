@@ -1,7 +1,11 @@
 """A log read across connections that break: every line, once. The server is a small one that breaks on purpose."""
 
 import json
+import os
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -9,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from components.cluster import api, logs
 from components.cluster.api import JOB, POD, Cluster
 from components.cluster.logs import LogReader
 from components.common.errors import InputError, StepError
@@ -26,12 +31,16 @@ class Server(BaseHTTPRequestHandler):
     asked: list[dict[str, list[str]]]
     refuse: list[tuple[int, dict[str, Any]]]
     """Answers to give before any other."""
+    drop: list[str]
+    """What happens to connections that ask for the log, before any is answered: reset, or silent."""
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         if Server.refuse:
             status, body = Server.refuse.pop(0)
             self._json(status, body)
+        elif parts.path.endswith("/log") and Server.drop:
+            self._drop(Server.drop.pop(0))
         elif parts.path.endswith("/log"):
             self._log(parse_qs(parts.query))
         else:
@@ -65,6 +74,15 @@ class Server(BaseHTTPRequestHandler):
         else:
             self.wfile.write(b"0\r\n\r\n")
 
+    def _drop(self, how: str) -> None:
+        """No answer, not even a header."""
+        self.close_connection = True
+        if how == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.close(self.connection.detach())  # the server's own way would be an orderly end
+        else:
+            time.sleep(0.5)
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """The test's own output is enough."""
 
@@ -73,7 +91,7 @@ class Server(BaseHTTPRequestHandler):
 def cluster() -> Iterator[Cluster]:
     from kubernetes.client import ApiClient, Configuration
 
-    Server.served, Server.asked, Server.refuse = 0, [], []
+    Server.served, Server.asked, Server.refuse, Server.drop = 0, [], [], []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -110,6 +128,32 @@ def test_a_log_that_is_refused_for_good_is_told_once(cluster: Cluster) -> None:
     LogReader(cluster, "p", lambda *_: None, lost.append, patience_s=0.6).run()
     assert len(lost) == 1
     assert "the node is away" in lost[0]
+
+
+@pytest.mark.parametrize("how", ["reset", "silent"])
+def test_a_connection_that_ends_before_the_answer_is_made_anew(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(api, "FOLLOW_S", 0.2)
+    monkeypatch.setattr(logs, "PAUSE_S", 0.05)
+    Server.drop = [how] * 2
+    taken: list[str] = []
+    lost: list[str] = []
+    LogReader(cluster, "p", lambda text, _: taken.append(text), lost.append).run()
+    assert not lost
+    assert taken == [f"line {i}" for i in range(NUM_LINES)]
+
+
+@pytest.mark.parametrize("how", ["reset", "silent"])
+def test_a_log_that_nothing_answers_for_is_told_once(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(api, "FOLLOW_S", 0.2)
+    monkeypatch.setattr(logs, "PAUSE_S", 0.05)
+    Server.drop = [how] * 50
+    lost: list[str] = []
+    LogReader(cluster, "p", lambda *_: None, lost.append, patience_s=0.6).run()
+    assert len(lost) == 1
 
 
 def test_a_server_that_is_away_for_a_moment_is_asked_again(cluster: Cluster) -> None:
