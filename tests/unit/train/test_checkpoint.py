@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from components.common.blobs import Blobs
-from components.common.errors import StoreError
+from components.common.canonical import canonical_json
+from components.common.errors import ConveyorError, InputError, StoreError
 from components.common.store import Store, open_store
 from components.common.trees import Tree
 from components.train.checkpoint import (
@@ -74,7 +75,7 @@ def test_none_is_no_error(store: Store) -> None:
     assert newest(store) == (None, [])
 
 
-@pytest.mark.parametrize("damage", ["pointer", "tree", "state", "missing"])
+@pytest.mark.parametrize("damage", ["pointer", "digest", "other", "tree", "state", "missing"])
 def test_damage_falls_back_to_the_one_before_and_says_so(store: Store, tmp_path: Path, damage: str) -> None:
     write(store, 1, 2)
     found, _ = newest(store)
@@ -82,6 +83,9 @@ def test_damage_falls_back_to_the_one_before_and_says_so(store: Store, tmp_path:
     root = tmp_path / "store"
     if damage == "pointer":
         (root / found.name).write_bytes(b"{")
+    elif damage in ("digest", "other"):
+        tree = "sha256:?" if damage == "digest" else Blobs(store).put(b"no tree")[0]
+        (root / found.name).write_bytes(canonical_json({"version": 1, "step": 2, "tree": tree}))
     else:
         digest = found.tree
         if damage != "tree":
@@ -98,6 +102,30 @@ def test_damage_falls_back_to_the_one_before_and_says_so(store: Store, tmp_path:
     assert found.step == 1
     assert len(warnings) == 1
     assert "00000002.json is damaged" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "error", [StoreError("the store's server cannot be reached"), InputError("the credentials have expired")]
+)
+@pytest.mark.parametrize("blobs_before", [0, 1])
+def test_a_store_that_went_away_is_no_damage(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: ConveyorError, blobs_before: int
+) -> None:
+    write(store, 1, 2)
+    asked: list[str] = []
+    opened = store.open
+
+    def goes_away(key: str, **options: Any) -> Any:
+        asked.append(key)
+        if len(asked) > blobs_before:
+            raise error
+        return opened(key, **options)
+
+    monkeypatch.setattr(store, "open", goes_away)
+    warnings: list[str] = []
+    with pytest.raises(type(error), match=error.what):
+        newest_valid(store, Blobs(store), KEY, warnings.append)
+    assert not warnings
 
 
 def test_what_was_damaged_ahead_does_not_crowd_out_what_is_whole(store: Store, tmp_path: Path) -> None:
