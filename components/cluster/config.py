@@ -1,4 +1,7 @@
-"""Settings of everything that runs on Kubernetes. None of them changes a result, so none enters a key."""
+"""Settings of everything that runs on Kubernetes.
+
+Only what a step counts on enters its key: its pod's cores and GPUs (`pods.placement_env`), and how many pods train together.
+"""
 
 import re
 from typing import Any, Literal
@@ -26,10 +29,11 @@ class Resources(StepConfig):
     """What one pod of a step gets; what is unset is taken from `default`, then from what fits the example."""
 
     cpu: str | int | float | None = None
-    """Cores that are reserved, such as 2 or 500m. Rounded up, they are the cores that the step counts on, wherever it
-    lands: thread counts, on which the last bits of training depend, are the same on every node."""
+    """Cores that are reserved, such as 2 or 500m. Rounded up, they are the cores that the step counts on where `cpu_limit`
+    is unset, wherever it lands: thread counts, on which the last bits of training depend, are the same on every node."""
     cpu_limit: str | int | float | None = None
-    """Cores that it may use at most. Unset: no limit (a limit slows every step; quotas may ask for one)."""
+    """Cores that it may use at most. Unset: no limit (a limit slows every step; quotas may ask for one). Rounded up, they
+    are what the step counts on: a limit of another number of whole cores than `cpu` makes training's result anew."""
     memory: str | None = None
     """Reserved, and the limit as well: 4Gi. A pod that needs more is killed."""
     disk: str | None = None
