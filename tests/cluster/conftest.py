@@ -1,6 +1,6 @@
 """The order of the cluster's tests, and what the cluster looked like where one fails."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,15 @@ def pytest_runtest_makereport(
     """The namespace is gone when a person reads of the failure."""
     report = yield
     if report.failed and isinstance(item, pytest.Function):
-        for fixture in item.funcargs.values():
-            world = getattr(fixture, "world", fixture)
-            if isinstance(world, World):
-                report.sections.append((f"namespace {world.namespace}", look_at(world)))
+        for world in worlds(item.funcargs.values()):
+            report.sections.append((f"namespace {world.namespace}", look_at(world)))
     return report
+
+
+def worlds(fixtures: Iterable[object]) -> list[World]:
+    """The namespaces that a test was given, each once, whatever else a fixture is."""
+    found: dict[str, World] = {}
+    for fixture in fixtures:
+        parts = vars(fixture).values() if hasattr(fixture, "__dict__") else ()
+        found |= {each.namespace: each for each in (fixture, *parts) if isinstance(each, World)}
+    return list(found.values())

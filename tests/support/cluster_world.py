@@ -5,7 +5,6 @@ import io
 import json
 import os
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from components.cluster.pods import container_security, pod_security
@@ -25,7 +25,9 @@ Object = dict[str, Any]
 
 IMAGE = os.environ.get("CONVEYOR_TEST_IMAGE", "conveyor:cpu")
 MINIO = "minio/minio:local"
-READY_S = 90
+READY_S = 240
+LOOK_S = 90
+"""For all that is asked of a namespace where a test has failed."""
 
 
 def why_no_cluster() -> str | None:
@@ -56,6 +58,8 @@ class World:
     namespace: str
     access_key: str = field(default_factory=lambda: secrets.token_hex(8))
     secret_key: str = field(default_factory=lambda: secrets.token_hex(20))
+    logs: list[Path] = field(default_factory=list)
+    """What commands on this machine say of what they do in it, for who looks at a failure."""
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         return kubectl("-n", self.namespace, *arguments, stdin=stdin, check=check)
@@ -89,11 +93,15 @@ class World:
             "launcher": {"cpu": "10m", "memory": "1Gi"},
             **settings.pop("resources", {}),
         }
-        ours = {"image": IMAGE, "namespace": self.namespace, "start_timeout_s": 120, "resources": resources}
+        ours = {"image": IMAGE, "namespace": self.namespace, "start_timeout_s": 300, "resources": resources}
         return {**ours, **settings}
 
-    def conveyor(self, *arguments: str | Path, cwd: Path, timeout_s: float = 280) -> Ended:
-        return conveyor(*arguments, cwd=cwd, env={"CONVEYOR_LOG_FORMAT": "lines"}, timeout_s=timeout_s)
+    def conveyor(self, *arguments: str | Path, cwd: Path, timeout_s: float = 550) -> Ended:
+        try:
+            return conveyor(*arguments, cwd=cwd, env={"CONVEYOR_LOG_FORMAT": "lines"}, timeout_s=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            said = (error.stderr or b"").decode(errors="replace")  # bytes, though text was asked for
+            raise AssertionError(f"no end within {timeout_s:.0f} s:\n{said[-6000:]}") from error
 
     @contextmanager
     def storage(self) -> Iterator[Any]:
@@ -113,11 +121,8 @@ class World:
 
     @contextmanager
     def forwarded(self, target: str, port: int) -> Iterator[int]:
-        """A local port that leads to the cluster's."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            local = int(probe.getsockname()[1])
-        command = ["kubectl", "-n", self.namespace, "port-forward", target, f"{local}:{port}"]
+        """A local port that leads to the cluster's: one that was free as kubectl took it."""
+        command = ["kubectl", "-n", self.namespace, "port-forward", target, f":{port}"]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
@@ -125,7 +130,7 @@ class World:
                 assert process.stdout is not None
                 first = process.stdout.readline()
                 assert "Forwarding" in first, first
-                yield local
+                yield int(first.split("->")[0].strip().rpartition(":")[2])
             finally:
                 process.terminate()
 
@@ -230,7 +235,8 @@ def start_minio(world: World) -> None:
             "spec": {"selector": marks, "ports": [{"port": 9000}]},
         },
     )
-    world.kubectl("rollout", "status", "deployment/minio", f"--timeout={READY_S}s")
+    with explained(world):
+        world.kubectl("rollout", "status", "deployment/minio", f"--timeout={READY_S}s")
 
 
 def fill(world: World, folder: Path, *, num_per_class: int = 24) -> None:
@@ -245,7 +251,7 @@ def fill(world: World, folder: Path, *, num_per_class: int = 24) -> None:
             )
 
 
-def wait_until(what: str, holds: Any, *, timeout_s: float = 120, every_s: float = 0.3) -> Any:
+def wait_until(what: str, holds: Any, *, timeout_s: float = 240, every_s: float = 0.3) -> Any:
     """Ask until the answer is true, and return it."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
@@ -257,14 +263,48 @@ def wait_until(what: str, holds: Any, *, timeout_s: float = 120, every_s: float 
 
 
 def look_at(world: World) -> str:
-    """Pods, events, and the end of each container's log: what somebody asks for first."""
-    pods = [pod["metadata"]["name"] for pod in world.get("pods")]
+    """Pods, events, and the end of each log: what somebody asks for first. Raises nothing: it is asked for where
+    something is wrong, which may be the cluster; nor, then, does it take longer than `LOOK_S`."""
+    told: list[str] = []
+    try:
+        told.extend(_look(world, time.monotonic() + LOOK_S))
+    # The second: the test's own time can end here as well.
+    except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001
+        told.append(f"no more can be told: {error!r}")
+    return "\n".join(told)
+
+
+def _look(world: World, end: float) -> Iterator[str]:
+    def ask(*arguments: str) -> str:
+        left = end - time.monotonic()
+        if left < 1:
+            return "(not asked: the time for it is over)"
+        command = ["kubectl", "-n", world.namespace, *arguments, "--request-timeout=20s"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=left)
+        except (subprocess.TimeoutExpired, OSError, UnicodeDecodeError) as error:
+            return f"({error})"
+        return done.stdout + done.stderr
+
+    for path in world.logs:
+        yield f"$ tail {path}\n{path.read_text(errors='replace')[-6000:] if path.exists() else ''}"
     asked = [
         ("get", "jobs,pods", "-o", "wide"),
+        ("get", "mpijobs", "--ignore-not-found"),
         ("get", "events", "--sort-by=.lastTimestamp"),
-        *(("logs", pod, "--all-containers", "--prefix", "--timestamps", "--tail=15") for pod in pods),
     ]
-    return "\n".join(
-        f"$ kubectl {' '.join(each)}\n{world.kubectl(*each, '--request-timeout=20s', check=False)}"
-        for each in asked
-    )
+    pods = ask("get", "pods", "-o", "name", "--ignore-not-found").split()
+    names = [pod for pod in pods if pod.startswith("pod/")]
+    asked += [("logs", pod, "--all-containers", "--prefix", "--timestamps", "--tail=15") for pod in names]
+    for each in asked:
+        yield f"$ kubectl {' '.join(each)}\n{ask(*each)}"
+
+
+@contextmanager
+def explained(world: World) -> Iterator[None]:
+    """What fails in the block, which is about to take the namespace away, is told with what was there (`look_at`)."""
+    try:
+        yield
+    except (Exception, pytest.fail.Exception) as error:
+        error.add_note(f"namespace {world.namespace}\n{look_at(world)}")
+        raise
