@@ -21,7 +21,7 @@ from support.cluster_world import (
 REASON = why_no_cluster()
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
 ]
 MPI_IMAGE = os.environ.get("CONVEYOR_TEST_MPI_IMAGE", "conveyor:mpi")
@@ -117,9 +117,12 @@ def test_an_elastic_mpi_job_goes_on_without_a_worker_and_takes_its_successor_in(
     )
     config = world.config(tmp_path, train={**SETTINGS, "epochs": 5000}, kubernetes=settings)
     with training(world, config, "elastic", "mpijobs") as run:
+        assert run.job["kind"] == "MPIJob"  # which takes its time to come
         run.until("both workers", lambda: "0, 1" in run.worlds())
         before = len(run.worlds())
-        run.survive(run.delete_pod, WORKER(1))
-        run.until("both again", lambda: "0, 1" in run.worlds()[before:])
-        assert "0" in run.worlds()[before:], run.worlds()
+        run.survive(run.delete_and_keep_its_place, WORKER(1))
+        run.until("one alone", lambda: "0" in run.worlds()[before:])
+        alone = run.worlds().index("0", before)
+        run.give_places_free()
+        run.until("both again", lambda: "0, 1" in run.worlds()[alone:])
         run.progress()

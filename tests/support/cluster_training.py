@@ -18,7 +18,11 @@ from support.cluster_world import Object, World, wait_until
 from support.small_pipeline import command, environment
 
 # The Job controller waits before it replaces a pod: 10 s, then 20, on a busy machine longer.
-RECOVERY_S = 200
+RECOVERY_S = 400
+BEGIN_S = 600
+"""For the training's Job to be there: the command, its launcher's pod, and two steps before it."""
+END_S = 600
+STAYS = "conveyor.test/stays"
 KILL_WORKER = """
 import os, signal
 killed = 0
@@ -56,6 +60,7 @@ class Training:
     ) -> None:
         self._world, self._storage, self._kind, self._process, self._log = world, storage, kind, process, log
         self._selector = f"conveyor/step=train,conveyor/run={run_id}"
+        self._kept: list[str] = []
 
     @cached_property
     def job(self) -> Object:
@@ -65,7 +70,7 @@ class Training:
             found = self._world.get(self._kind, self._selector)
             return [job for job in found if KEY in job["metadata"].get("annotations", {})]
 
-        found: list[Object] = self.until("the Job of the training", there, timeout_s=300)
+        found: list[Object] = self.until("the Job of the training", there, timeout_s=BEGIN_S)
         assert len(found) == 1, [job["metadata"]["name"] for job in found]
         return found[0]
 
@@ -73,12 +78,19 @@ class Training:
     def key(self) -> str:
         return str(self.job["metadata"]["annotations"][KEY])
 
-    def survive(self, kill: Callable[[str], None], selector: str) -> None:
-        """Kill the pod, or what is in it, once its generation has come further; wait until the next one begins."""
-        known, pod = self._generation()["begun"], self._pod(selector)
-        while (number := self.progress()) != known:
-            known, pod = number, self._pod(selector)  # a busy machine may end one of its own accord
-        kill(pod)
+    def survive(self, kill: Callable[[str], bool], selector: str) -> None:
+        """Kill the pod, or what is in it, once its generation has come further; wait until the next one begins.
+
+        `kill` returns whether there was anything to kill.
+        """
+        for _ in range(5):
+            known, pod = self._generation()["begun"], self._pod(selector)
+            while (number := self.progress()) != known:
+                known, pod = number, self._pod(selector)  # a busy machine may end one of its own accord
+            if kill(pod):  # nothing to kill: between two generations
+                break
+        else:
+            raise AssertionError(f"nothing could be killed in {pod}")
         self.until("the next generation", lambda: self._generation()["begun"] > number)
 
     def progress(self) -> int:
@@ -90,16 +102,33 @@ class Training:
         """Which pods took part in each generation, as the training said: `0, 1`."""
         return re.findall(r"of the training begins pods=\[([\d, ]*)\]", self._log.read_text())
 
-    def delete_pod(self, pod: str) -> None:
+    def delete_pod(self, pod: str) -> bool:
         """As when its node is lost: no time to say good-bye."""
         self._world.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+        return True
 
-    def kill_worker(self, pod: str) -> None:
+    def delete_and_keep_its_place(self, pod: str) -> bool:
+        """The same, and none of its name, as an MPIJob's is, can take its place before `give_places_free`."""
+        self._kept.append(pod)
+        self._finalize(pod, [STAYS])
+        return self.delete_pod(pod)
+
+    def give_places_free(self) -> None:
+        while self._kept:
+            self._finalize(self._kept.pop(), None)
+
+    def _finalize(self, pod: str, names: list[str] | None) -> None:
+        patch = {"metadata": {"finalizers": names}}
+        given = ("--type=merge", "-p", json.dumps(patch))
+        self._world.kubectl("patch", "pod", pod, *given, check=names is not None)
+
+    def kill_worker(self, pod: str) -> bool:
         """One rank's process, as the system does when memory runs out; the pod stays."""
         killed = self._world.kubectl("exec", pod, "-c", CONTAINER, "--", "python", "-c", KILL_WORKER)
-        assert killed.strip() == "1", killed
+        assert killed.strip() in {"0", "1"}, killed
+        return killed.strip() == "1"
 
-    def result(self, *, timeout_s: float = 300) -> Trained:
+    def result(self, *, timeout_s: float = END_S) -> Trained:
         """Wait for the end, which must be a good one."""
         try:
             out, _ = self._process.communicate(timeout=timeout_s)
@@ -166,6 +195,7 @@ class Training:
 def training(world: World, config: Path, run_id: str, kind: Literal["jobs", "mpijobs"]) -> Iterator[Training]:
     """Start the run; a run that is left before its end goes with its namespace."""
     log = config.with_suffix(".log")
+    world.logs.append(log)
     arguments: list[str | Path] = [
         "run",
         "--on",
@@ -191,13 +221,15 @@ def training(world: World, config: Path, run_id: str, kind: Literal["jobs", "mpi
             text=True,
         ) as process,
     ):
+        made = Training(world, storage, kind, run_id, process, log)
         try:
-            yield Training(world, storage, kind, run_id, process, log)
+            yield made
         finally:
             process.kill()
+            made.give_places_free()  # else nothing could remove the namespace
 
 
-def train_in_one_pod(world: World, config: Path, name: str, *, timeout_s: float = 300) -> Trained:
+def train_in_one_pod(world: World, config: Path, name: str, *, timeout_s: float = BEGIN_S + END_S) -> Trained:
     """The same image and settings in one group of processes: a plain `conveyor run` in one pod."""
     # The cores count for the key; memory does not, and all workers share this pod's.
     settings = KubernetesConfig.model_validate(world.kubernetes(resources={"train": {"memory": "6Gi"}}))
