@@ -26,7 +26,7 @@ from support.small_pipeline import SMALL, conveyor, write_config
 REASON = why_no_cluster()
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
 ]
 STEPS = ["ingest", "preprocess", "train", "evaluate", "compress", "promote"]
@@ -62,7 +62,7 @@ def credentials(overlay: Overlay, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_settings_end_all_jobs_soon_and_each_says_why(overlay: Overlay) -> None:
     overlay.configure({**SETTINGS, "ingest": {**SETTINGS["ingest"], "source": "s3://conveyor-images/none"}})
     overlay.apply()
-    states = wait_until("a pod that waits", lambda: waiting(overlay), timeout_s=60)
+    states = wait_until("a pod that waits", lambda: waiting(overlay), timeout_s=180)
     assert set(states) <= {
         "wait-for-store",
         "wait-for-ingest",
@@ -72,7 +72,7 @@ def test_wrong_settings_end_all_jobs_soon_and_each_says_why(overlay: Overlay) ->
         "wait-for-compress",
     }
     assert overlay.wait_for("ingest") == "Failed"
-    assert overlay.wait_for("promote", timeout_s=240) == "Failed"
+    assert overlay.wait_for("promote", timeout_s=480) == "Failed"
     assert "the source holds no images" in overlay.log("ingest")
     # The failure went from one to the next, each with the cause.
     assert "promote has nothing to work on" in overlay.log("promote", "wait-for-evaluate")
@@ -86,7 +86,7 @@ def test_a_step_that_is_killed_for_memory_ends_all_jobs_too(overlay: Overlay) ->
     write_manifests(overlay, *little)
     overlay.configure(SETTINGS)
     overlay.apply()
-    assert overlay.wait_for("promote", timeout_s=240) == "Failed"
+    assert overlay.wait_for("promote", timeout_s=480) == "Failed"
     killed = [
         status["state"]["terminated"]["reason"]
         for pod in overlay.world.get("pods", f"conveyor/step=ingest,conveyor/run={overlay.run()}")
@@ -143,10 +143,12 @@ def test_changed_settings_over_finished_jobs_and_then_deleted_and_applied_again(
     overlay.apply()
     assert overlay.wait_for("promote") == "Complete"
     assert {step: f"{step}: reused" in overlay.log(step) for step in STEPS} == dict.fromkeys(STEPS, True)
-    # It did not start from what the deleted Jobs had left before its own ingest had looked at the source.
-    assert "to confirm its earlier result" in overlay.log("preprocess", "wait-for-ingest")
     with overlay.store(STORE) as store:
         after = {step: read_pointer(store, run, step) for step in STEPS}
+        (confirmed,) = store.list(f"runs/{run}/ingest.json")
+    # It did not start from what the deleted Jobs had left before its own ingest had looked at the source. (Where its pod
+    # came first, it said that it waits for that; a busy machine may start it later.)
+    assert overlay.said_at("preprocess", "wait-for-ingest", "ingest is there") >= confirmed.modified
     for step in STEPS:
         old, new = before[step], after[step]
         assert old is not None
@@ -167,7 +169,7 @@ def test_the_schedule_finds_nothing_new_in_what_was_just_run(overlay: Overlay) -
         found = world.kubectl("get", "job", "retrain-now", "-o", f"jsonpath={path}").split()
         return "Complete" in found or "Failed" in found
 
-    wait_until("the tick's end", ended, timeout_s=120)
+    wait_until("the tick's end", ended, timeout_s=400)
     log = world.kubectl("logs", "job/retrain-now")
     (told,) = [json.loads(line) for line in log.splitlines() if line.startswith('{"run"')]
     assert (told["state"], list(told["steps"])) == ("unchanged", ["ingest"]), log[-4000:]

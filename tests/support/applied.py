@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from components.common.store import Store, StoreSettings, open_store
 from pipelines.cli import invoke
-from support.cluster_world import IMAGE, Object, World, delete_namespace, kubectl, wait_until
+from support.cluster_world import IMAGE, Object, World, delete_namespace, explained, kubectl, wait_until
 from support.rendered import MANIFESTS
 
 SECRET_ARGUMENTS = ("create", "secret", "generic", "conveyor-store")
@@ -55,7 +56,7 @@ class Overlay:
     def delete(self) -> None:
         self._kubectl("delete", "--wait=true", "--ignore-not-found")
         mine = f"conveyor/run={self.run()}"
-        wait_until("all its pods gone", lambda: not self.world.get("pods", mine), timeout_s=90)
+        wait_until("all its pods gone", lambda: not self.world.get("pods", mine), timeout_s=180)
 
     def _kubectl(self, verb: str, *more: str) -> str:
         command = ["kubectl", "-n", self.world.namespace, verb, "-k", str(self.folder), *more]
@@ -88,6 +89,14 @@ class Overlay:
     def log(self, step: str, container: str = "conveyor") -> str:
         return self.world.kubectl("logs", f"job/{self.jobs()[step]['metadata']['name']}", "-c", container)
 
+    def said_at(self, step: str, container: str, words: str) -> float:
+        """When a container first said something, in seconds since the epoch by its node's clock."""
+        job = self.jobs()[step]["metadata"]["name"]
+        log = self.world.kubectl("logs", f"job/{job}", "-c", container, "--timestamps")
+        line = next((each for each in log.splitlines() if words in each), None)
+        assert line is not None, log
+        return datetime.fromisoformat(line.split()[0]).timestamp()
+
     @contextmanager
     def store(self, url: str) -> Iterator[Store]:
         """The store in the cluster's storage; use it only within the process whose environment has its credentials."""
@@ -112,11 +121,14 @@ def applied_to(overlay: str, folder: Path) -> Iterator[Overlay]:
         shutil.copytree(MANIFESTS, folder / "manifests")
         made = Overlay(folder / "manifests" / "overlays" / overlay, world)
         made.use_image(IMAGE)
-        yield made
+        with explained(world):
+            yield made
     finally:
-        delete_namespace(world)
-        if volume is not None:
-            kubectl("delete", "persistentvolume", volume, "--wait=false", "--ignore-not-found")
+        try:
+            delete_namespace(world)
+        finally:
+            if volume is not None:
+                kubectl("delete", "persistentvolume", volume, "--wait=false", "--ignore-not-found")
 
 
 def make_secret(world: World) -> None:
