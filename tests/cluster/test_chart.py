@@ -14,7 +14,7 @@ import yaml
 
 from components.common.store import Store
 from support.chart import CASES, CHART, helms, render
-from support.chart_world import RELEASE, STORE, Release, release
+from support.chart_world import PATIENCE, RELEASE, STORE, Release, release
 from support.cluster_world import credentials as store_secret
 from support.cluster_world import why_no_cluster
 from support.images import make_image_folder
@@ -23,7 +23,7 @@ from support.schemas import complaints, write_schemas
 REASON = why_no_cluster() or (None if helms() else "there is no Helm")
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
 ]
 STEPS = ["compress", "evaluate", "ingest", "preprocess", "promote", "train"]
@@ -74,7 +74,7 @@ def test_from_install_to_uninstall_and_back(made: Release, tmp_path: Path) -> No
     made.upgrade(made.values(config={"train": {"epochs": 3}}, podLabels={"team": "vision"}))
     assert settings(made) != before
     assert made.secret() == credentials
-    made.helm("rollback", RELEASE, "1", "--timeout", "4m")
+    made.helm("rollback", RELEASE, "1", *PATIENCE)
     assert settings(made) == before
     assert made.secret() == credentials
     with made.store() as store:
@@ -138,7 +138,7 @@ def test_helm_3_and_what_a_release_says_of_itself() -> None:
 
         made.upgrade({**values, "podLabels": {"team": "vision"}})
         assert settings(made) != before
-        made.helm("rollback", RELEASE, "1", "--timeout", "4m")
+        made.helm("rollback", RELEASE, "1", *PATIENCE)
         assert (settings(made), made.secret()) == (before, credentials)
 
         # The next check would replace the pod of the last one; who uninstalls removes it by hand (docs/kubernetes/chart.md).
@@ -184,8 +184,7 @@ def wrong_secret(made: Release) -> None:
             "install",
             f"wrong-{major}",
             str(CHART),
-            "--timeout",
-            "2m",
+            *PATIENCE,
             values=values,
             check=False,
             program=program,

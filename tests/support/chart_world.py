@@ -16,13 +16,16 @@ from typing import Any
 from components.common.store import Store, open_store
 from components.common.store.settings import StoreSettings
 from support.chart import CHART
-from support.cluster_world import IMAGE, MINIO, World, kubectl, wait_until
+from support.cluster_world import IMAGE, MINIO, World, explained, kubectl, wait_until
 from support.small_pipeline import SMALL
 
 Object = dict[str, Any]
 RELEASE = "conveyor"
 STORE = "s3://conveyor/store"
 IMAGES = "s3://conveyor/images"
+PATIENCE = ("--timeout", "6m")
+"""Helm's, with what it installs, upgrades or rolls back."""
+READY_S = 240
 
 
 @dataclass
@@ -47,10 +50,10 @@ class Release(World):
         return done.stdout + done.stderr
 
     def install(self, values: Object) -> str:
-        return self.helm("install", RELEASE, str(CHART), "--timeout", "4m", values=values)
+        return self.helm("install", RELEASE, str(CHART), *PATIENCE, values=values)
 
     def upgrade(self, values: Object) -> str:
-        return self.helm("upgrade", RELEASE, str(CHART), "--timeout", "4m", values=values)
+        return self.helm("upgrade", RELEASE, str(CHART), *PATIENCE, values=values)
 
     def values(self, **more: Any) -> Object:
         """Values of a small, quick installation; `config` in `more` is merged one level deep."""
@@ -88,7 +91,7 @@ class Release(World):
 
     def uninstall(self, *, leaves: Sequence[str] = ()) -> None:
         """Uninstall, and wait until only `leaves` is there of what the release made."""
-        self.helm("uninstall", RELEASE, "--wait")
+        self.helm("uninstall", RELEASE, "--wait", *PATIENCE)
         left: list[str] = []
 
         def gone() -> bool:
@@ -96,16 +99,17 @@ class Release(World):
             return left == list(leaves)
 
         try:
-            wait_until("the end of what the release made", gone, timeout_s=60)
+            wait_until("the end of what the release made", gone, timeout_s=180)
         except AssertionError as error:
             raise AssertionError(f"{error}; there is {left}") from None
 
     def held(self) -> tuple[str, dict[str, str]]:
-        """What the API server holds besides Secrets, as JSON; and each pod's log."""
+        """What the API server holds besides Secrets, as JSON; and each pod's logs."""
         kinds = "configmaps,jobs,pods,cronjobs,statefulsets,deployments,services,serviceaccounts,events"
         objects = self.kubectl("get", kinds, "-o", "json")
         pods = [each["metadata"]["name"] for each in self.get("pods")]
-        return objects, {name: self.kubectl("logs", name, "--tail=-1", check=False) for name in pods}
+        told = ("--all-containers", "--tail=-1")
+        return objects, {name: self.kubectl("logs", name, *told, check=False) for name in pods}
 
     def object(self, kind: str, name: str) -> Object | None:
         found = self.kubectl("get", kind, name, "-o", "json", "--ignore-not-found")
@@ -119,6 +123,8 @@ class Release(World):
     @contextmanager
     def store(self, url: str = STORE) -> Iterator[Store]:
         """The release's MinIO from here, with the credentials of its Secret."""
+        # An upgrade that changes its pod replaces it, and does not wait for the new one.
+        self.kubectl("rollout", "status", f"statefulset/{RELEASE}-storage", f"--timeout={READY_S}s")
         found = self.secret()
         mine = {"AWS_ACCESS_KEY_ID": found["access-key"], "AWS_SECRET_ACCESS_KEY": found["secret-key"]}
         before = {name: os.environ.get(name) for name in mine}
@@ -137,7 +143,7 @@ class Release(World):
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
                 bucket.put(f"images/{path.relative_to(folder)}", path)
 
-    def tick(self, name: str, *, timeout_s: float = 400) -> tuple[Object, list[str]]:
+    def tick(self, name: str, *, timeout_s: float = 600) -> tuple[Object, list[str]]:
         """Let the schedule's CronJob run once now: the run as JSON, and the steps that Jobs were made for."""
         before = {job["metadata"]["name"] for job in self.get("jobs")}
         self.kubectl("create", "job", f"--from=cronjob/{RELEASE}-retrain", name)
@@ -174,12 +180,17 @@ def release(prefix: str, *, helm: str, durable: bool = True) -> Iterator[Release
             folder.chmod(0o777)  # the pod runs as a user that is not ours
             made.volume = made.namespace
             _make_volume(made.namespace, folder)
-        yield made
+        with explained(made):
+            yield made
     finally:
-        kubectl("delete", "namespace", made.namespace, "--wait=true", "--ignore-not-found", "--timeout=120s")
-        if folder is not None:
-            kubectl("delete", "pv", made.namespace, "--ignore-not-found", "--wait=false")
-            shutil.rmtree(folder, ignore_errors=True)
+        # Waits for the pods that use the folder. What is left of them on a slow machine goes later.
+        gone = ("--wait=true", "--ignore-not-found", "--timeout=300s")
+        try:
+            kubectl("delete", "namespace", made.namespace, *gone, check=False)
+        finally:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                kubectl("delete", "pv", made.namespace, "--ignore-not-found", "--wait=false")
 
 
 def _has_default_class() -> bool:
