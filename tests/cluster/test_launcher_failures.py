@@ -1,8 +1,8 @@
 """What goes wrong in a cluster, each told in its one clear message, with what to do, and in time. No case hangs."""
 
 import json
-import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,13 @@ from support.small_pipeline import Ended, conveyor
 REASON = why_no_cluster()
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
 ]
+NO_REGISTRY = "127.0.0.1:1"
+"""Where nothing listens, on any node."""
+WAIT_S = 75
+"""Of a case in which the pod is waited for to the end, and for long enough that somebody has said what it lacks."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Case:
     """In the namespace that may have no pods."""
     launched: bool = False
     """The launcher's pod itself ran, and its JSON result tells."""
+    start_s: int = 240
+    """What a pod has to start in. A busy node takes its time; what is hopeless ends the wait as soon as it is said."""
 
 
 CASES = [
@@ -69,8 +75,9 @@ CASES = [
     Case(
         "no-image",
         2,
-        ("the image", "conveyor:not-there", "cannot be pulled"),
-        {"image": "conveyor:not-there"},
+        ("the image", f"{NO_REGISTRY}/conveyor:not-there", "cannot be pulled"),
+        {"image": f"{NO_REGISTRY}/conveyor:not-there"},
+        start_s=WAIT_S,  # a registry may come back
     ),
     Case(
         "image-never-pulled",
@@ -98,7 +105,13 @@ CASES = [
         {"launcher_service_account": "conveyor-step"},
         launched=True,
     ),
-    Case("no-node", 3, ("no node takes the pod", "node affinity/selector"), {"node_selector": {"moon": "1"}}),
+    Case(
+        "no-node",
+        3,
+        ("no node takes the pod", "node affinity/selector"),
+        {"node_selector": {"moon": "1"}},
+        start_s=WAIT_S,
+    ),
     Case(
         "too-late",
         3,
@@ -107,7 +120,7 @@ CASES = [
         {"ingest": {"source": "s3://images/small/class_0"}},  # a Job of its own
         launched=True,
     ),
-    Case("quota", 3, ("quota leaves no room", "exceeded quota: none"), quota=True),
+    Case("quota", 3, ("quota leaves no room", "exceeded quota: none"), quota=True, start_s=WAIT_S),
 ]
 
 
@@ -117,7 +130,7 @@ class Ends:
 
     world: World
     tight: World
-    of: dict[str, Ended]
+    of: dict[str, Future[Ended]]
 
 
 @pytest.fixture(scope="module")
@@ -137,24 +150,20 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
                 "spec": {"hard": {"pods": "0"}},
             }
         )
-        found: dict[str, Ended] = {}
-        threads = [threading.Thread(target=_run, args=(case, world, tight, folder, found)) for case in CASES]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(len(CASES)) as pool:
+            found = {
+                case.name: pool.submit(_run, case, tight if case.quota else world, folder) for case in CASES
+            }
         yield Ends(world, tight, found)
     finally:
         delete_namespace(world)
         delete_namespace(tight)
 
 
-def _run(case: Case, world: World, tight: World, folder: Path, found: dict[str, Ended]) -> None:
-    where = tight if case.quota else world
-    # A busy node may take its time for pods that can run; what cannot is not waited for so long.
-    settings = {"start_timeout_s": 240 if case.launched else 60, **case.kubernetes}
-    config = where.config(folder, case.name, **{**case.sections, "kubernetes": where.kubernetes(**settings)})
-    found[case.name] = where.conveyor(
+def _run(case: Case, where: World, folder: Path) -> Ended:
+    kubernetes = where.kubernetes(**{"start_timeout_s": case.start_s, **case.kubernetes})
+    config = where.config(folder, case.name, **{**case.sections, "kubernetes": kubernetes})
+    return where.conveyor(
         "run",
         "--on",
         "kubernetes",
@@ -171,7 +180,7 @@ def _run(case: Case, world: World, tight: World, folder: Path, found: dict[str, 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_one_clear_message(case: Case, ends: Ends) -> None:
-    ended = ends.of[case.name]
+    ended = ends.of[case.name].result()
     assert ended.status == case.status, ended.err
     for word in case.words:
         assert word in ended.err
@@ -200,7 +209,7 @@ def test_no_kubeconfig_no_context_no_server_no_namespace_and_no_rights(ends: End
 
     def err(*more: str, kubeconfig: Path | None = None) -> tuple[int, str]:
         env = {"KUBECONFIG": str(kubeconfig)} if kubeconfig else None
-        ended = conveyor(*command, *more, cwd=tmp_path, env=env)
+        ended = conveyor(*command, *more, cwd=tmp_path, env=env, timeout_s=400)
         assert "Traceback" not in ended.err
         return ended.status, ended.err
 
