@@ -2,9 +2,11 @@
 
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from support.cluster_world import (
     World,
     delete_namespace,
     fill,
+    kubectl,
     make_namespace,
     start_minio,
     wait_until,
@@ -23,7 +26,7 @@ from support.small_pipeline import Ended, command, environment
 REASON = why_no_cluster()
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
 ]
 STEPS = ["ingest", "preprocess", "train", "evaluate", "compress", "promote"]
@@ -58,14 +61,16 @@ def is_going(thing: dict[str, Any]) -> bool:
     return "deletionTimestamp" in thing["metadata"]
 
 
-def kill_launcher(world: World, run_id: str, *, once_there_is: str) -> None:
+def kill_launcher(world: World, run_id: str, *, once_there_is: str, over: Event) -> None:
     """Wait for the first pod of a step, then kill the launcher's without a word."""
     wait_until(
         f"a pod of {once_there_is}",
-        lambda: world.get("pods", f"conveyor/run={run_id},conveyor/step={once_there_is}"),
-        timeout_s=400,
+        lambda: world.get("pods", f"conveyor/run={run_id},conveyor/step={once_there_is}") or over.is_set(),
+        timeout_s=800,
     )
-    (pod,) = wait_until("a launcher", lambda: launcher_pods(world, run_id))
+    pods = wait_until("a launcher", lambda: launcher_pods(world, run_id) or over.is_set())
+    assert pods is not True, f"the run was over before its launcher could be killed at {once_there_is}"
+    (pod,) = pods
     world.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
 
 
@@ -75,21 +80,20 @@ def test_a_whole_run_with_training_on_two_pods_whose_launcher_is_killed_twice(
     config = world.config(
         tmp_path, train={"workers": None, "epochs": 10}, kubernetes=world.kubernetes(training={"pods": 2})
     )
-    killed: list[BaseException] = []
+    over = Event()
 
     def kill() -> None:
-        try:
-            kill_launcher(world, "whole", once_there_is="train")
-            kill_launcher(world, "whole", once_there_is="compress")
-        except BaseException as error:  # noqa: BLE001 - told by the test below
-            killed.append(error)
+        for step in ("train", "compress"):
+            kill_launcher(world, "whole", once_there_is=step, over=over)
 
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    ended = run(world, config, "--run", "whole", cwd=tmp_path)
-    killer.join()
-    assert not killed, killed[0]
+    with ThreadPoolExecutor(1) as pool:
+        killer = pool.submit(kill)
+        try:
+            ended = run(world, config, "--run", "whole", cwd=tmp_path)
+        finally:
+            over.set()
     assert ended.status == 0, ended.err
+    killer.result()
     result = ended.json()
     assert (result["run"], result["state"], result["promoted"]) == ("whole", "succeeded", True)
     assert list(result["steps"]) == STEPS
@@ -122,16 +126,13 @@ def test_a_whole_run_with_training_on_two_pods_whose_launcher_is_killed_twice(
 
 def test_two_launchers_at_once_come_to_one_result(world: World, tmp_path: Path) -> None:
     config = world.config(tmp_path, ingest={"dataset": "twins"})
-    ends: dict[str, Ended] = {}
 
-    def one(name: str) -> None:
-        ends[name] = run(world, config, "--run", name, "--until", "ingest", cwd=tmp_path)
+    def one(name: str) -> Ended:
+        return run(world, config, "--run", name, "--until", "ingest", cwd=tmp_path)
 
-    both = [threading.Thread(target=one, args=(name,)) for name in ("twin-a", "twin-b")]
-    for thread in both:
-        thread.start()
-    for thread in both:
-        thread.join()
+    names = ("twin-a", "twin-b")
+    with ThreadPoolExecutor(2) as pool:
+        ends = dict(zip(names, pool.map(one, names), strict=True))
     for ended in ends.values():
         assert ended.status == 0, ended.err
     assert steps_of(ends["twin-a"]) == steps_of(ends["twin-b"])
@@ -146,24 +147,54 @@ def test_two_launchers_at_once_come_to_one_result(world: World, tmp_path: Path) 
     assert owners
 
 
-def test_ctrl_c_leaves_it_running_and_says_how_to_follow_and_stop_it(world: World, tmp_path: Path) -> None:
-    config = world.config(tmp_path, ingest={"dataset": "left"})
+@contextmanager
+def no_node_yet(world: World) -> Iterator[dict[str, Any]]:
+    """Settings with which ingest's pod waits for a node until the block ends."""
+    mark = f"conveyor.test/{world.namespace}"
+    yield world.kubernetes(start_timeout_s=900, placement={"ingest": {"node_selector": {mark: "here"}}})
+    kubectl("label", "nodes", "--all", f"{mark}=here")
+
+
+@pytest.fixture
+def unmarked_nodes(world: World) -> Iterator[None]:
+    """Afterwards no node knows of this namespace."""
+    yield
+    kubectl("label", "nodes", "--all", f"conveyor.test/{world.namespace}-")
+
+
+def test_ctrl_c_leaves_it_running_and_says_how_to_follow_and_stop_it(
+    world: World, unmarked_nodes: None, tmp_path: Path
+) -> None:
     until = ("--run", "left", "--until", "preprocess")
-    started = world.conveyor("run", "--on", "kubernetes", "-f", config, *until, "--detach", cwd=tmp_path)
-    assert started.status == 0, started.err
-    assert "--run left --until preprocess   follows it" in started.out
-    stop = f"kubectl -n {world.namespace} delete job conveyor-run-left"
-    assert stop in started.out
+    # However long the commands take to start, the run is under way.
+    with no_node_yet(world) as kubernetes:
+        config = world.config(tmp_path, ingest={"dataset": "left"}, kubernetes=kubernetes)
+        started = world.conveyor("run", "--on", "kubernetes", "-f", config, *until, "--detach", cwd=tmp_path)
+        assert started.status == 0, started.err
+        assert "--run left --until preprocess   follows it" in started.out
+        stop = f"kubectl -n {world.namespace} delete job conveyor-run-left"
+        assert stop in started.out
 
-    other = world.config(tmp_path, "other", ingest={"dataset": "right"})
-    refused = run(world, other, *until, cwd=tmp_path)
-    assert refused.status == 2, refused.err
-    assert "under way in the cluster with other settings" in refused.err
+        other = world.config(tmp_path, "other", ingest={"dataset": "right"})
+        refused = run(world, other, *until, cwd=tmp_path)
+        assert refused.status == 2, refused.err
+        assert "under way in the cluster with other settings" in refused.err
 
-    arguments = ["run", "--on", "kubernetes", "-f", str(config), *until]
+        seen, status = follow_and_interrupt("run", "--on", "kubernetes", "-f", config, *until, cwd=tmp_path)
+        assert status == 130, seen
+        assert "the run left goes on in the cluster" in seen
+        assert stop in seen
+
+    followed = run(world, config, *until, cwd=tmp_path)
+    assert followed.status == 0, followed.err
+    assert set(followed.json()["steps"]) == {"ingest", "preprocess"}
+
+
+def follow_and_interrupt(*arguments: str | Path, cwd: Path) -> tuple[str, int]:
+    """Ctrl-C as soon as the run is joined: what was said, and the exit status."""
     seen = ""
     with subprocess.Popen(
-        command(arguments), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True
+        command(arguments), cwd=cwd, env=environment(), stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -172,13 +203,7 @@ def test_ctrl_c_leaves_it_running_and_says_how_to_follow_and_stop_it(world: Worl
                 process.send_signal(signal.SIGINT)
                 break
         seen += process.stderr.read()
-    assert process.returncode == 130, seen
-    assert "the run left goes on in the cluster" in seen
-    assert stop in seen
-
-    followed = run(world, config, *until, cwd=tmp_path)
-    assert followed.status == 0, followed.err
-    assert set(followed.json()["steps"]) == {"ingest", "preprocess"}
+    return seen, process.returncode
 
 
 def test_a_failed_job_that_was_left_behind_is_started_anew(world: World, tmp_path: Path) -> None:
