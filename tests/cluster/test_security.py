@@ -11,14 +11,23 @@ import pytest
 
 from components.cluster.rbac import RULES
 from support.applied import applied_to, make_secret
-from support.cluster_world import Object, World, accounts, delete_namespace, kubectl, why_no_cluster
+from support.cluster_world import (
+    READY_S,
+    Object,
+    World,
+    accounts,
+    delete_namespace,
+    kubectl,
+    wait_until,
+    why_no_cluster,
+)
 from support.rendered import MANIFESTS, OVERLAYS, combine, objects, rendered, templates
 from support.schemas import complaints, write_schemas
 
 REASON = why_no_cluster()
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
 ]
 KINDS = ("pods", "secrets", "configmaps", "services", "jobs.batch", "mpijobs.kubeflow.org", "events", "nodes")
@@ -164,15 +173,31 @@ def test_no_credential_stands_in_anything_but_the_secret(tmp_path: Path) -> None
         overlay.configure({"ingest": {"source": "s3://x/y"}, "store": {"url": "s3://conveyor/store"}})
         make_secret(overlay.world)
         overlay.apply()
+        world = overlay.world
+        world.kubectl("rollout", "status", "statefulset/conveyor-storage", f"--timeout={READY_S}s")
+        logs = wait_until("a word of who waits, and of the storage", lambda: spoken(world), every_s=1)
         kinds = "configmaps,jobs,pods,statefulsets,services,serviceaccounts,events"
-        held = overlay.world.kubectl("get", kinds, "-o", "json")
-        assert overlay.world.secret_key not in held
-        assert overlay.world.access_key not in held
-        log = overlay.world.kubectl("logs", "pod/conveyor-storage-0", check=False)
-        assert overlay.world.secret_key not in log
+        held = world.kubectl("get", kinds, "-o", "json")
+        for value in (world.secret_key, world.access_key):
+            assert value not in held
+            assert value not in logs
 
 
-def test_nothing_uses_the_default_account(world: World) -> None:
-    for overlay in OVERLAYS:
-        for each in objects(overlay):
-            assert '"serviceAccountName": "default"' not in json.dumps(each)
+def spoken(world: World) -> str | None:
+    """All logs, once the storage has said something, and a pod that waits for another step."""
+    names = world.kubectl("get", "pods", "-o", "name").split()
+    told = ("--all-containers", "--prefix", "--tail=-1", "--ignore-errors")
+    logs = "".join(world.kubectl("logs", name, *told, check=False) for name in names)
+    return logs if "/conveyor-storage-0/" in logs and "/wait-for-" in logs else None
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_has_an_account_of_the_table(overlay: str) -> None:
+    """Who names none gets `default`, which may be allowed anything in a namespace that is not ours."""
+    found = objects(overlay)
+    made = {each["metadata"]["name"] for each in found if each["kind"] == "ServiceAccount"}
+    used = [(name, template["spec"].get("serviceAccountName")) for name, template in templates(overlay)]
+    assert used
+    assert [each for each in used if each[1] not in made & RULES.keys()] == []
+    # No other kind of theirs makes pods.
+    assert sum(json.dumps(each).count('"containers":') for each in found) == len(used)
