@@ -6,19 +6,20 @@ import secrets
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.chart import helms
 from support.chart_world import RELEASE
-from support.cluster_world import IMAGE, MINIO, World, delete_namespace, why_no_cluster
+from support.cluster_world import IMAGE, MINIO, World, delete_namespace, wait_until, why_no_cluster
 from support.small_pipeline import SMALL
 
 REASON = why_no_cluster() or (None if helms() else "there is no Helm")
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
 ]
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "local_cluster.py"
@@ -50,26 +51,37 @@ def call(folder: Path, what: str, world: World, *more: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_from_nothing_to_a_promoted_model_and_back(tmp_path: Path) -> None:
-    world = World(f"test-local-{secrets.token_hex(3)}")
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A namespace that is not there yet."""
+    made = World(f"test-local-{secrets.token_hex(3)}")
+    yield made
+    delete_namespace(made)
+
+
+def test_from_nothing_to_a_promoted_model_and_back(world: World, tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text(json.dumps(QUICK))
+    said = call(tmp_path, "up", world, "--values", str(values))
+    assert "Phase:          Succeeded" in said  # helm test
+    assert "digits version 1 is the champion" in said
+    assert "digits" in (tmp_path / "report.html").read_text()
+    (train,) = world.get("jobs", "conveyor/step=train")
+    assert train["spec"]["completions"] == 2
+
+    with world.forwarded(f"service/{RELEASE}-metrics", 9464) as port:
+        found = wait_until("the exporter has seen the run", lambda: last_run(port))
+    assert found == "1.0", "the last run succeeded"
+
+    call(tmp_path, "down", world)
+    assert world.kubectl("get", "namespace", world.namespace, "--ignore-not-found") == ""
+
+
+def last_run(port: int) -> str | None:
+    """Whether the run that ended last succeeded, as the exporter says; None while it knows of none."""
     try:
-        said = call(tmp_path, "up", world, "--values", str(values))
-        assert "Phase:          Succeeded" in said  # helm test
-        assert "digits version 1 is the champion" in said
-        assert "digits" in (tmp_path / "report.html").read_text()
-        (train,) = world.get("jobs", "conveyor/step=train")
-        assert train["spec"]["completions"] == 2
-
-        # The exporter has seen the run.
-        with (
-            world.forwarded(f"service/{RELEASE}-metrics", 9464) as port,
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer,
-        ):
-            assert b"conveyor_" in answer.read()
-
-        call(tmp_path, "down", world)
-        assert world.kubectl("get", "namespace", world.namespace, "--ignore-not-found") == ""
-    finally:
-        delete_namespace(world)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return None
+    return next((line.split()[1] for line in lines if line.startswith("conveyor_last_run_success ")), None)
