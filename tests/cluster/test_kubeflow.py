@@ -35,7 +35,7 @@ from support.kfp_pods import describe, handler_of
 REASON = why_no_cluster()
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(REASON is not None, reason=f"no cluster: {REASON}"),
 ]
 ACCOUNT = "conveyor-launcher"
