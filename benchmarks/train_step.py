@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from components.models.architectures import build_model
-from components.train.collective import Inline
+from components.train.collectives.inline import Inline
 from components.train.config import TrainConfig
 from components.train.determinism import deterministic
 from components.train.flat import FlatModel

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's own name for it
 from torch import Tensor, nn
 
 from components.common.errors import StepError
-from components.train.collective import Collective
+from components.train.collectives.base import Collective
 from components.train.determinism import reseed
 from components.train.resolve import Recipe
 from components.train.schedule import learning_rate

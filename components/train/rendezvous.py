@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
-from components.train.collective import Engine
+from components.train.collectives.base import Engine
 
 HOST = "127.0.0.1"
 INTERFACE = "lo"

@@ -6,7 +6,7 @@ from components.common.config import StepConfig
 from components.common.errors import InputError
 from components.common.refs import ShardsRef
 from components.data.augment import SMALL_SIDE, AugmentConfig
-from components.train.collective import Engine
+from components.train.collectives.base import Engine
 from components.train.config import EarlyStoppingConfig, TrainConfig
 
 TINY_PIXELS = 4_000_000

@@ -105,7 +105,7 @@ def _published(context: StepContext) -> ModelRef | None:
 
 def _train_inline(job: Job, context: StepContext, monitor: Monitor) -> ModelRef:
     """In this process; its death is the step's, and the next run goes on from the checkpoint."""
-    from components.train.collective import Inline
+    from components.train.collectives.inline import Inline
     from components.train.trainer import train
 
     found = newest_valid(context.store, context.blobs, context.key, context.reporter.warning)

@@ -20,7 +20,7 @@ from components.data.loaders import Batch, open_training_loader
 from components.models.architectures import build_model, check_fits, copy_fitting, num_parameters
 from components.models.weights import decode_weights, encode_weights, load_weights, save_model
 from components.train.checkpoint import CheckpointWriter, read_checkpoint, write_checkpoint
-from components.train.collective import Collective
+from components.train.collectives.base import Collective
 from components.train.determinism import deterministic
 from components.train.flat import FlatModel
 from components.train.job import Emit, Job

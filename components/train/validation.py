@@ -10,7 +10,7 @@ from components.common.blobs import Blobs
 from components.common.refs import ShardsRef
 from components.data.cache import CacheConfig
 from components.data.loaders import open_evaluation_loader
-from components.train.collective import Collective
+from components.train.collectives.base import Collective
 from components.train.resolve import Placement
 from components.train.state import TrainingState
 

@@ -66,7 +66,7 @@ def main() -> int:
 
 def _work(emit: Pipe) -> None:
     from components.common.store import StoreSettings, open_store
-    from components.train.collective import join
+    from components.train.collectives.join import join
     from components.train.job import Job
     from components.train.trainer import train
 

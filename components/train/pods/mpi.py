@@ -21,10 +21,9 @@ from typing import Any
 
 import components
 from components.common.errors import InputError
-from components.common.machine import CORES, GPUS
+from components.common.machine import CORES, GPUS, num_cores, num_gpus
 from components.common.step import StepContext
 from components.train.config import TrainConfig
-from components.train.machine import this_machine
 from components.train.pods.coordinator import Coordinator
 from components.train.pods.environment import INDEX, PREFIX, Pods
 
@@ -141,7 +140,7 @@ def ssh_command(host: str) -> list[str]:
     `CONVEYOR_TRAIN_SSH` takes the place of `ssh`, `CONVEYOR_TRAIN_SSH_PORT` that of the port in the client's own settings.
     """
     root = str(Path(components.__file__).resolve().parents[1])
-    remote = ["env", f"PYTHONPATH={root}", sys.executable, "-P", "-m", "components.train.pods.agent"]
+    remote = ["env", f"PYTHONPATH={root}", sys.executable, "-P", "-m", "components.train.agent"]
     options = ["BatchMode=yes", "ConnectTimeout=5", "ServerAliveInterval=5", "ServerAliveCountMax=3"]
     port = os.environ.get(f"{PREFIX}SSH_PORT")
     return [
@@ -178,7 +177,6 @@ def _document(
     config: TrainConfig, inputs: dict[str, Any], context: StepContext, pods: Pods, coordinator: Coordinator
 ) -> dict[str, Any]:
     settings: Any = getattr(context.store, "settings", None)
-    machine = this_machine()
     environment = {
         name: value for name, value in os.environ.items() if name in KEEP or name.startswith(KEEP_BEGINNINGS)
     }
@@ -189,8 +187,8 @@ def _document(
         PREFIX + "HOSTS": "member",
         PREFIX + "COORDINATOR": f"{coordinator.address}:{coordinator.port}",
         # As the launcher sees them, so that all have one key.
-        CORES: str(machine.cores),
-        GPUS: str(machine.gpus),
+        CORES: str(num_cores()),
+        GPUS: str(num_gpus()),
         PREFIX + "PODS": str(pods.count),
         PREFIX + "MIN_PODS": str(pods.fewest),
     }

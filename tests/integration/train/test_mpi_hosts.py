@@ -36,7 +36,7 @@ def agents(launcher: Any) -> list[psutil.Process]:
     found = []
     for child in children:
         with suppress(psutil.Error):  # It has just ended.
-            if "components.train.pods.agent" in child.cmdline():
+            if "components.train.agent" in child.cmdline():
                 found.append((child.environ().get("JOB_COMPLETION_INDEX", ""), child))
     return [child for _, child in sorted(found, key=lambda pair: pair[0])]
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from components.common.errors import StepError
 from components.models.architectures import lenet
-from components.train.collective import Collective, Inline
+from components.train.collectives.base import Collective
+from components.train.collectives.inline import Inline
 from components.train.config import EarlyStoppingConfig, TrainConfig
 from components.train.determinism import deterministic
 from components.train.flat import FlatModel

@@ -3,7 +3,7 @@
 import horovod.torch as hvd
 from torch import Tensor
 
-from components.train.collective import Collective
+from components.train.collectives.base import Collective
 
 
 class Horovod(Collective):

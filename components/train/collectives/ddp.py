@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from components.train.collective import Collective
+from components.train.collectives.base import Collective
 
 TIMEOUT = timedelta(minutes=10)
 

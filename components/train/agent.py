@@ -1,4 +1,4 @@
-"""A member on a worker of an MPIJob: `python -m components.train.pods.agent`, started over ssh by the launcher.
+"""A member on a worker of an MPIJob: `python -m components.train.agent`, started over ssh by the launcher.
 
 sshd gives a session nothing of the pod's environment, and a command line can be read by everyone on the host: what is
 to be done, the environment with its credentials included, comes in one JSON line through stdin.
