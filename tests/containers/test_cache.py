@@ -10,7 +10,7 @@ import pytest
 from support.containers import docker, inspect
 from support.small_pipeline import ROOT
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(1200, func_only=True)]
 
 NAME = "conveyor-test:changed"
 PARTS = {

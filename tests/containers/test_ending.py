@@ -10,9 +10,9 @@ from support.containers import Box, docker, shared_folder
 from support.small_digits import write_small_digits
 from support.small_pipeline import SMALL, write_config
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(600, func_only=True)]
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 """For something to come about; nothing here is measured."""
 GRACE_S = 30
 """What a pod gets by default between SIGTERM and SIGKILL."""

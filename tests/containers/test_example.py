@@ -11,7 +11,7 @@ from support.containers import UID, Box, shared_folder
 from support.small_digits import write_small_digits
 from support.small_pipeline import SMALL, conveyor, write_config
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(900, func_only=True)]
 
 STEPS = ["ingest", "preprocess", "train", "evaluate", "compress", "promote"]
 SETTINGS = {
@@ -35,7 +35,7 @@ def world(image: str, tmp_path_factory: pytest.TempPathFactory) -> Box:
 
 @pytest.fixture(scope="module")
 def first_run(world: Box) -> dict[str, Any]:
-    ended = world.run("run", "-f", "/etc/conveyor/config.yaml", "--json", timeout_s=400)
+    ended = world.run("run", "-f", "/etc/conveyor/config.yaml", "--json", timeout_s=800)
     assert ended.status == 0, ended.err
     result: dict[str, Any] = ended.json()
     return result

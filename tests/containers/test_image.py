@@ -7,7 +7,7 @@ import pytest
 from support.containers import SITE_PACKAGES, Box, docker, inspect
 from support.small_pipeline import ROOT
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(600, func_only=True)]
 
 MB = 1_000_000
 MAX_ADDED_COMPRESSED = 60 * MB

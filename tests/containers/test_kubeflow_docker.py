@@ -18,7 +18,7 @@ from support.containers import UID, shared_folder
 from support.small_digits import write_small_digits
 from support.small_pipeline import ROOT, SMALL, conveyor
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(1200, func_only=True)]
 
 QUICK = SMALL | {"train": SMALL["train"] | {"epochs": 1}}
 

@@ -8,7 +8,7 @@ import pytest
 
 from support.containers import UID, Box, docker, inspect
 
-pytestmark = pytest.mark.containers
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(600, func_only=True)]
 
 
 @pytest.fixture
@@ -26,13 +26,17 @@ def keys(tmp_path: Path) -> Path:
     return folder
 
 
+def wait_for_sshd(container: str) -> None:
+    end = time.monotonic() + 120
+    while "listening" not in (said := docker("logs", container).err):
+        assert time.monotonic() < end, f"it does not listen: {said}"
+        time.sleep(0.1)
+
+
 def test_sshd_and_ssh_under_the_restricted_profile(mpi_image: str, keys: Path) -> None:
     box = Box(mpi_image, {"/etc/ssh/conveyor:ro": keys})
     with box.started(["--", "/usr/sbin/sshd", "-De"], entrypoint="tini") as container:
-        for _ in range(100):
-            if "listening" in docker("logs", container).err:
-                break
-            time.sleep(0.1)
+        wait_for_sshd(container)
         # What horovodrun asks of a worker: another session, with the environment's python.
         remote = "id -u; which python horovodrun; python -c 'import horovod.torch' && echo $HOME"
         ended = docker("exec", container, "ssh", "-o", "BatchMode=yes", "localhost", remote)
@@ -48,10 +52,7 @@ def test_a_stranger_s_key_is_refused(mpi_image: str, keys: Path) -> None:
     (keys / "authorized_keys").write_text("")
     box = Box(mpi_image, {"/etc/ssh/conveyor:ro": keys})
     with box.started(["--", "/usr/sbin/sshd", "-De"], entrypoint="tini") as container:
-        for _ in range(100):
-            if "listening" in docker("logs", container).err:
-                break
-            time.sleep(0.1)
+        wait_for_sshd(container)
         ended = docker("exec", container, "ssh", "-o", "BatchMode=yes", "localhost", "true")
         assert ended.status == 255
         assert "Permission denied" in ended.err

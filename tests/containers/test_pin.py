@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from support.containers import docker, need_engine
 from support.small_pipeline import ROOT
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(600, func_only=True)]
 
 BASE = "python:3.11-slim-bookworm"
 GO_BASE = "golang:1.25"
@@ -32,7 +31,9 @@ def crane() -> str:
         if shutil.which("go") is None:
             pytest.skip("NO REGISTRY TO TEST AGAINST: neither crane nor Go is on the PATH")
         env = {**os.environ, "GOBIN": str(cache)}
-        made = subprocess.run(["go", "install", CRANE], env=env, capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            ["go", "install", CRANE], env=env, capture_output=True, text=True, check=False, timeout=1200
+        )
         if made.returncode:
             pytest.skip(f"NO REGISTRY TO TEST AGAINST: crane cannot be built: {made.stderr[-500:]}")
     return str(cache / "crane")
@@ -42,6 +43,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(f"http://{address}/v2/", timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +64,10 @@ def registry() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     ) as server:
         try:
-            for _ in range(200):
-                try:
-                    urllib.request.urlopen(f"http://{address}/v2/", timeout=5).close()
-                    break
-                except (urllib.error.URLError, ConnectionError):
-                    time.sleep(0.05)
+            end = time.monotonic() + 120
+            while not answers(address):
+                assert time.monotonic() < end, "the registry does not answer"
+                time.sleep(0.05)
             yield address
         finally:
             server.terminate()

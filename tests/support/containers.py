@@ -21,10 +21,12 @@ RESTRICTED = [
     *("--cap-drop", "ALL"),
     *("--security-opt", "no-new-privileges"),
 ]
+BUILD_S = 2400
+"""An image from nothing. The marks of the tests that ask for one do not count it (`func_only`)."""
 SITE_PACKAGES = "/opt/conveyor/lib/python3.11/site-packages"
 
 
-def docker(*arguments: str | Path, timeout_s: float = 120) -> Ended:
+def docker(*arguments: str | Path, timeout_s: float = 300) -> Ended:
     done = subprocess.run(
         ["docker", *map(str, arguments)],
         capture_output=True,
@@ -50,7 +52,9 @@ def built(variant: str, variable: str) -> str:
     if named := os.environ.get(variable):
         return named
     target = {"cpu": "image"}.get(variant, f"image-{variant}")
-    made = subprocess.run(["make", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        ["make", target], cwd=ROOT, capture_output=True, text=True, check=False, timeout=BUILD_S
+    )
     assert made.returncode == 0, f"make {target} failed:\n{made.stdout[-3000:]}{made.stderr[-3000:]}"
     return f"conveyor:{variant}"
 
@@ -81,7 +85,7 @@ class Box:
             *(["--entrypoint", entrypoint] if entrypoint is not None else []),
         ]
 
-    def run(self, *arguments: str, entrypoint: str | None = None, timeout_s: float = 240) -> Ended:
+    def run(self, *arguments: str, entrypoint: str | None = None, timeout_s: float = 400) -> Ended:
         """Wait for a container of its own to end."""
         command = ["run", "--rm", *self.flags(entrypoint), self.image, *arguments]
         return docker(*command, timeout_s=timeout_s)
