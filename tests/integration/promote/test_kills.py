@@ -140,6 +140,7 @@ def test_killed_before_every_single_write_it_ends_as_if_it_had_not_been(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_killed_at_random_moments_on_a_fresh_store_each_time(
     case: Any, template: Any, uninterrupted: Outcome, tmp_path: Path
 ) -> None:

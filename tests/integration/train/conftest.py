@@ -16,7 +16,7 @@ import pytest
 from components.common.refs import ShardsRef
 
 ROOT = Path(__file__).resolve().parents[3]
-PATIENCE_S = 120
+PATIENCE_S = 300
 
 
 @dataclass

@@ -15,7 +15,7 @@ from components.common.store import open_store
 from components.train.machine import has_horovod
 from support.synthetic_shards import striped_shards
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 StartTraining = Callable[..., Any]
 """conftest's fixture; test modules do not import one another."""
@@ -85,7 +85,7 @@ def test_killed_workers_launchers_and_groups_leave_no_trace(
     assert len(workers) == 2
     if engine == "horovod":
         os.kill(training.process.pid, 9)
-        _, alive = psutil.wait_procs(workers, timeout=20)
+        _, alive = psutil.wait_procs(workers, timeout=60)
         assert not alive, "the workers outlived their launcher"
     else:
         training.kill_group()
