@@ -51,7 +51,10 @@ COMMANDS = {
         "pipelines.verify:command",
         "Read everything in the store that is referred to, and check its digests.",
     ),
-    "doctor": ("pipelines.doctor:command", "Say what this machine can and cannot do, and how to mend it."),
+    "doctor": (
+        "pipelines.doctor.command:command",
+        "Say what this machine can and cannot do, and how to mend it.",
+    ),
 }
 
 

@@ -31,15 +31,11 @@ class Probe:
     limit_s: float
 
 
-def diagnose(store_url: str) -> Iterator[Check]:
-    """Ask everything about this machine and about the store; the answers come in a fixed order, as they are there."""
-    from pipelines.doctor.probes import probes
-
-    return ask_all(probes(store_url))
-
-
 def ask_all(probes: Sequence[Probe]) -> Iterator[Check]:
-    """Ask all at once. What does not answer within its limit has failed; what raises has failed with its message."""
+    """Ask all at once; the answers come in the order of the probes, as they are there.
+
+    What does not answer within its limit has failed; what raises has failed with its message.
+    """
     answers: dict[str, Check] = {}
     start = time.monotonic()
     threads = []

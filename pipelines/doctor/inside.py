@@ -1,24 +1,20 @@
 """Questions from within a cluster, which `helm test` asks: is what the installed settings count on really there?"""
 
-from collections.abc import Iterator
-
 from components.cluster.rbac import LAUNCHER, RULES
 from components.common.errors import ConveyorError
 from components.common.sections import RootBase
-from pipelines.doctor.check import Check, Probe, ask_all
+from pipelines.doctor.check import Check, Probe
 
 LIMIT_S = 120.0
 REQUEST_S = 10.0
 
 
-def diagnose_inside(config: RootBase) -> Iterator[Check]:
-    """Ask about the store of these settings, and about the rights of the account that this pod runs as."""
-    yield from ask_all(
-        [
-            Probe("store", lambda: store(config), LIMIT_S),
-            Probe("rights", rights, LIMIT_S),
-        ]
-    )
+def probes_inside(config: RootBase) -> list[Probe]:
+    """What to ask about the store of these settings, and about the rights of the account that this pod runs as."""
+    return [
+        Probe("store", lambda: store(config), LIMIT_S),
+        Probe("rights", rights, LIMIT_S),
+    ]
 
 
 def store(config: RootBase) -> Check:

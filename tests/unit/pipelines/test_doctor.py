@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipelines.doctor import command, libraries, probes, services
+from pipelines.doctor import libraries, probes, services
 from pipelines.doctor.check import Check, Probe, ask_all
+from pipelines.doctor.command import command
 
 
 def fine(name: str) -> Check:
