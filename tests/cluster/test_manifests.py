@@ -221,7 +221,7 @@ def on_this_machine(folder: Path) -> dict[str, Ref]:
         "store": {"url": str(folder / "store")},
     }
     config = write_config(folder / "config.yaml", settings)
-    ended = conveyor("run", "-f", config, "--until", "preprocess", "--json", cwd=folder)
+    ended = conveyor("run", "-f", config, "--until", "preprocess", "--json", cwd=folder, timeout_s=400)
     assert ended.status == 0, ended.err
     return outputs(ended.json())
 

@@ -36,7 +36,7 @@ def why_no_cluster() -> str | None:
         return "KUBECONFIG is not set (../shared/cluster/cluster up prints it; kind export kubeconfig)"
     try:
         done = subprocess.run(
-            ["kubectl", "version", "--request-timeout=5s"], capture_output=True, text=True, check=False
+            ["kubectl", "version", "--request-timeout=30s"], capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
         return "there is no kubectl on the PATH"
