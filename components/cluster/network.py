@@ -15,11 +15,13 @@ LAUNCHER = "launcher"
 STORAGE_PORT = 9000
 API_PORTS = (443, 6443)
 NODE_DNS = "169.254.20.10/32"  # NodeLocal DNSCache, where a cluster has it
-EKS_IDENTITY = "169.254.170.23/32"
+EKS_IDENTITY = ("169.254.170.23/32", "fd00:ec2::23/128")
 LINK_LOCAL = "169.254.0.0/16"
 """Where clouds serve a node's own credentials: no pod of ours may ask there, unless its identity comes from there."""
+AWS_LOCAL_6 = "fd00:ec2::/32"
+"""The same on AWS's nodes with IPv6, which take no link-local address for it."""
 EVERYBODY_ELSE: Object = {"ipBlock": {"cidr": "0.0.0.0/0", "except": [LINK_LOCAL]}}
-EVERYBODY_ELSE_6: Object = {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}}
+EVERYBODY_ELSE_6: Object = {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", AWS_LOCAL_6]}}
 
 
 def policy(
@@ -124,8 +126,8 @@ def pod_identity() -> Object:
 
     The only one with credentials for S3. The address of a node's own credentials, 169.254.169.254, stays closed.
     """
-    agent: Object = {"ipBlock": {"cidr": EKS_IDENTITY}}
-    return policy("conveyor-pod-identity", clients(), egress=[{"to": [agent], "ports": tcp(80)}])
+    agents: list[Object] = [{"ipBlock": {"cidr": cidr}} for cidr in EKS_IDENTITY]
+    return policy("conveyor-pod-identity", clients(), egress=[{"to": agents, "ports": tcp(80)}])
 
 
 def launcher_to_api() -> Object:

@@ -19,7 +19,9 @@ S3 = Host("52.216.0.1")
 RECEIVER = Host("198.51.100.20")
 PERSON = Host("203.0.113.7")
 NODE_CREDENTIALS = Host("169.254.169.254")
+NODE_CREDENTIALS_6 = Host("fd00:ec2::254")
 IDENTITY_AGENT = Host("169.254.170.23")
+IDENTITY_AGENT_6 = Host("fd00:ec2::23")
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system", "10.0.9.2")
 STRANGER = Pod({"app": "shop"}, NAMESPACE, "10.0.0.99")
 FOREIGN = Pod({"app": "shop"}, "other", "10.0.5.5")
@@ -130,6 +132,7 @@ def forbidden() -> list[Flow]:
     for name, pod in {**STEPS, "a launcher": LAUNCHER}.items():
         flows += [
             Flow(pod, NODE_CREDENTIALS, 80, f"{name} takes the node's own credentials"),
+            Flow(pod, NODE_CREDENTIALS_6, 80, f"{name} takes them over IPv6"),
             Flow(pod, PERSON, 25, f"{name} sends mail"),
             Flow(pod, FOREIGN, 8080, f"{name} reaches another namespace"),
             Flow(pod, DNS, 9153, f"{name} reaches another port of the DNS pods"),

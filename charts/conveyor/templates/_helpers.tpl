@@ -45,6 +45,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 
 {{/* Name of the Secret with the store's credentials; empty with pod identity. */}}
 {{- define "conveyor.secret" -}}
+{{- if and .Values.storage.podIdentity (eq .Values.storage.kind "minio") -}}
+{{- fail "storage.podIdentity: for storage.kind external only: MinIO asks for keys, and the way to the cloud's identities would be open for nothing" -}}
+{{- end -}}
 {{- if .Values.storage.existingSecret -}}
 {{ .Values.storage.existingSecret }}
 {{- else if eq .Values.storage.kind "minio" -}}
@@ -93,14 +96,17 @@ kube-score/ignore: container-image-pull-policy{{ with . }},{{ . }}{{ end }}
 {{- end }}
 
 {{/*
-One rule of a policy's `egress`: these ports at what `to` (cidrs, to) names. Nothing where it names nobody: a rule without
-peers would be open to everybody. Arguments: ports, to.
+One rule of a policy's `egress`: these ports at what `to` (cidrs, to) names. Nothing where it names nobody, or no port: a
+rule without peers would be open to everybody, one without ports on all of them. Arguments: ports, to; optional: protocols.
 */}}
 {{- define "conveyor.hole" -}}
-{{- if or .to.cidrs .to.to -}}
+{{- $protocols := default (list "TCP") .protocols -}}
+{{- if and .ports (or .to.cidrs .to.to) -}}
 - ports:
-    {{- range .ports }}
-    - {port: {{ . }}, protocol: TCP}
+    {{- range $port := .ports }}
+    {{- range $protocols }}
+    - {port: {{ $port }}, protocol: {{ . }}}
+    {{- end }}
     {{- end }}
   to:
     {{- include "conveyor.peers" .to.cidrs | nindent 4 }}

@@ -77,6 +77,9 @@ def test_right_values_are_accepted(values: object) -> None:
         {"securityContext": {"fsGroup": 5000}},
         {"securityContext": {"capabilities": {"drop": "ALL"}}},
         {"networkPolicy": {"store": {"to": {"podSelector": {}}}}},
+        {"networkPolicy": {"dns": {"ports": []}}},
+        {"networkPolicy": {"apiServer": {"ports": []}}},
+        {"networkPolicy": {"webhook": {"ports": []}}},
     ],
 )
 def test_wrong_values_are_refused(values: object) -> None:

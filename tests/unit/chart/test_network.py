@@ -97,8 +97,9 @@ def test_with_a_store_outside(endpoint: str | None, port: int) -> None:
 def test_pod_identity_is_reached_only_where_it_is_used() -> None:
     values = {**OUTSIDE, "storage": {"kind": "external", "podIdentity": True}}
     policies, _ = installed(values)
-    assert allows(policies, flows.STEP, flows.IDENTITY_AGENT, 80)
-    assert not allows(installed(OUTSIDE)[0], flows.STEP, flows.IDENTITY_AGENT, 80)
+    for agent in (flows.IDENTITY_AGENT, flows.IDENTITY_AGENT_6):
+        assert allows(policies, flows.STEP, agent, 80)
+        assert not allows(installed(OUTSIDE)[0], flows.STEP, agent, 80)
     judge(policies, flows.needed(), flows.forbidden())
 
 
@@ -157,6 +158,18 @@ def test_nobody_named_is_nobody_and_not_everybody() -> None:
         assert allows(policies, pod, flows.DNS, 53, "UDP")
         for end in (flows.S3, flows.API, flows.RECEIVER, flows.STS):
             assert not allows(policies, pod, end, 443)
+
+
+def test_no_port_named_is_none_and_not_all_of_them() -> None:
+    """What an upgrade with an older chart's values leaves out, the schema does not miss."""
+    network = {name: {"ports": None} for name in ("dns", "apiServer", "webhook")}
+    policies, _ = installed({**OUTSIDE, "webhook": {"enabled": True}, "networkPolicy": network})
+    for pod in (flows.STEP, flows.LAUNCHER):
+        for port in (22, 53, 6443):
+            for end in (flows.DNS, flows.API, flows.RECEIVER):
+                assert not allows(policies, pod, end, port), (pod, end, port)
+                assert not allows(policies, pod, end, port, "UDP"), (pod, end, port)
+        assert allows(policies, pod, flows.S3, 443)
 
 
 def test_names_are_asked_for_at_the_port_that_the_cluster_has() -> None:

@@ -67,6 +67,17 @@ def test_only_what_the_chart_made_is_offered_for_deletion(
     assert there <= made
 
 
+def test_an_upgrade_keeps_a_newer_charts_defaults() -> None:
+    """`--reuse-values` would take the older chart's for all that was not set, and none for what is new."""
+    (command,) = re.findall(r"helm upgrade .+", notes({}))
+    assert "--reset-then-reuse-values" in command
+    assert "--reuse-values" not in command.split()
+
+
+def test_a_command_that_goes_on_does_not_keep_those_after_it_waiting() -> None:
+    assert re.findall(r"kubectl port-forward .+", notes({}))[0].endswith(" &")
+
+
 def test_approval_is_given_where_the_results_are() -> None:
     said = notes({"config": {"promote": {"approval": True}}})
     assert "conveyor models list --store s3://conveyor/store" in said

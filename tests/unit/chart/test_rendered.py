@@ -268,6 +268,7 @@ def test_an_external_store_has_nothing_of_minio() -> None:
         ({"storage": {"kind": "external"}, "config": {"store": {"url": "s3://x"}}}, "storage.existingSecret"),
         ({"storage": {"kind": "external", "existingSecret": "x"}}, "config.store.url must be s3://"),
         ({"config": {"store": {"url": "/data"}}}, "config.store.url must be s3://"),
+        ({"storage": {"podIdentity": True}}, "storage.podIdentity: for storage.kind external only"),
         ({"config": {"train": {"epochs": "3"}}}, "/config/train/epochs"),
         ({"retrian": {}}, "retrian"),
     ],

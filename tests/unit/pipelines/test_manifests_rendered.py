@@ -101,8 +101,8 @@ STRANGER = Pod({"app": "stranger"}, NAMESPACE, "10.0.0.66")
 FOREIGN = Pod({"app.kubernetes.io/part-of": "conveyor"}, "other", "10.0.0.67")
 S3 = Host("52.216.0.1")
 API = Host("172.18.0.2")
-METADATA = Host("169.254.169.254")
-EKS_AGENT = Host("169.254.170.23")
+METADATA = (Host("169.254.169.254"), Host("fd00:ec2::254"))
+EKS_AGENT = (Host("169.254.170.23"), Host("fd00:ec2::23"))
 
 
 def pods(overlay: str) -> dict[str, Pod]:
@@ -130,9 +130,11 @@ def test_every_pod_is_closed_but_for_dns(overlay: str) -> None:
         assert not allows(rules, STRANGER, pod, 29400), name
         assert not allows(rules, FOREIGN, pod, 9000), name
         assert not allows(rules, pod, STRANGER, 8080), name
-        assert not allows(rules, pod, METADATA, 443), name
-        assert not allows(rules, pod, METADATA, 80), name
-        assert allows(rules, pod, EKS_AGENT, 80) is ("pod-identity" in overlay), name
+        for credentials in METADATA:
+            assert not allows(rules, pod, credentials, 443), name
+            assert not allows(rules, pod, credentials, 80), name
+        for agent in EKS_AGENT:
+            assert allows(rules, pod, agent, 80) is ("pod-identity" in overlay), name
 
 
 @pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name != "local" and "retrain" not in name])
