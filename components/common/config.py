@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from components.common.errors import InputError
 
@@ -54,6 +55,21 @@ class StepConfig(BaseModel):
             else:
                 fields[name] = self.model_dump(mode="json", include={name})[name]
         return fields
+
+
+UNKNOWN_NAME = "unknown_name"
+
+
+def unknown_name(place: tuple[str, ...], valid: Sequence[str]) -> PydanticCustomError:
+    """For a field's validator to raise: the key at `place` below the field is none of the `valid` ones.
+
+    It is refused as a key that no model has, with its place in the file and the nearest of them.
+    """
+    return PydanticCustomError(
+        UNKNOWN_NAME,
+        "{name} is none of {known}",
+        {"name": ".".join(place), "known": ", ".join(valid), "place": place, "valid": valid},
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -237,9 +253,10 @@ def _explain(
     origins: dict[tuple[str, ...], str],
 ) -> InputError:
     # Unknown keys first: a typing error in a name is the likeliest cause of the rest.
-    errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    errors = sorted(error.errors(), key=lambda e: e["type"] not in ("extra_forbidden", UNKNOWN_NAME))
     first = errors[0]
-    loc = tuple(str(part) for part in first["loc"])
+    named = first["ctx"] if first["type"] == UNKNOWN_NAME else None
+    loc = tuple(str(part) for part in (*first["loc"], *(named["place"] if named else ())))
     # The override that set this value, or one below it (the unknown key may be a parent that it made).
     origin = next(
         (
@@ -253,8 +270,8 @@ def _explain(
     where = origin or (_place(source, found_node) if found_node is not None else source)
     name = ".".join(loc)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        valid = _valid_names(model, loc[:-1])
+    if named or first["type"] == "extra_forbidden":
+        valid = named["valid"] if named else _valid_names(model, loc[:-1])
         near = difflib.get_close_matches(loc[-1], valid, n=1, cutoff=0.5)
         prefix = ".".join(loc[:-1])
         dotted = f"{prefix}." if prefix else ""

@@ -1,6 +1,5 @@
 """The whole of a config file: one section a step, and one for the store."""
 
-import difflib
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
@@ -9,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model, field_validator
 
 from components.cluster.config import KubernetesConfig
-from components.common.config import StepConfig
+from components.common.config import StepConfig, unknown_name
 from components.common.notify import NotifyConfig
 from components.common.store import Store, open_store
 from components.common.store.settings import StoreSettings
@@ -47,20 +46,17 @@ class RootBase(StepConfig):
         """The settings of one step."""
         return getattr(self, name)
 
-    @model_validator(mode="after")
-    def _pods_are_steps(self) -> "RootBase":
+    @field_validator("kubernetes")
+    @classmethod
+    def _pods_are_steps(cls, kubernetes: KubernetesConfig) -> KubernetesConfig:
         """A misspelt step would get what it should not have, in silence."""
-        steps = sorted(set(type(self).model_fields) - set(RootBase.model_fields))
+        steps = sorted(set(cls.model_fields) - set(RootBase.model_fields))
         valid = [*steps, *OTHER_PODS]
         for setting in ("resources", "placement"):
-            for name in getattr(self.kubernetes, setting):
+            for name in getattr(kubernetes, setting):
                 if steps and name not in valid:
-                    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-                    hint = f"; did you mean {near[0]}?" if near else ""
-                    raise ValueError(
-                        f"kubernetes.{setting} by step: one of {', '.join(valid)}, not {name}{hint}"
-                    )
-        return self
+                    raise unknown_name((setting, name), valid)
+        return kubernetes
 
 
 def config_type(package: str, name: str) -> Any:
