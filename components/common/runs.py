@@ -46,10 +46,13 @@ def point(
 ) -> None:
     """Note that `step` of the run is the record `key`. A rerun of the same name points anew.
 
-    In a Kubernetes Job that waits for others, the note says which Job it was and whose results it `used`.
+    In a Kubernetes Job that waits for others, the note says which Job it was and whose results it `used`. One that
+    another has followed leaves the run to that one.
     """
     value: dict[str, Json] = {"version": 1, "step": step, "key": key}
     if job := this_job():
+        if is_superseded(store, run_id, step, job):
+            return
         value |= {"job": job, "used": dict(used)}
     store.put(f"runs/{run_id}/{step}.json", canonical_json(value))
 
@@ -57,6 +60,14 @@ def point(
 def this_job() -> str | None:
     """The Job that this process belongs to, None where nobody said."""
     return os.environ.get(JOB) or None
+
+
+def is_superseded(store: Store, run_id: str, step: str, job: str) -> bool:
+    """Whether a newer Job of the step has begun; `job` is a pod of an earlier one that is still there, unseen."""
+    from components.common.begun import read_begun  # which looks at pointers in turn
+
+    newest = read_begun(store, run_id, step)
+    return newest is not None and newest.job != job
 
 
 def read_pointer(store: Store, run_id: str, step: str) -> Pointer | None:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from components.common.begun import announce
 from components.common.canonical import digest_bytes
 from components.common.errors import InputError, StoreError
 from components.common.records import Record, publish_record
 from components.common.refs import EvaluationRef
-from components.common.runs import Pointer, check_run_id, list_runs, output_of, point, read_pointer
+from components.common.runs import JOB, Pointer, check_run_id, list_runs, output_of, point, read_pointer
 from components.common.store import Store, open_store
 
 DIGEST = digest_bytes(b"x")
@@ -35,6 +36,22 @@ def test_a_pointer_is_read_back_and_the_newest_wins(store: Store) -> None:
     point(store, "r", "train", "1" * 64)
     point(store, "r", "train", "2" * 64)
     assert read_pointer(store, "r", "train") == Pointer("train", "2" * 64)
+
+
+def test_a_job_that_another_has_followed_points_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pod was left alive (a node that was cut off, a Job deleted with --cascade=orphan), and ends last."""
+    for job, key in (("t1", "1"), ("t2", "2")):
+        announce(store, "r", "train", job)
+        monkeypatch.setenv(JOB, job)
+        point(store, "r", "train", key * 64)
+    monkeypatch.setenv(JOB, "t1")
+    point(store, "r", "train", "3" * 64)
+    assert read_pointer(store, "r", "train") == Pointer("train", "2" * 64, "t2")
+    monkeypatch.delenv(JOB)
+    point(store, "r", "train", "4" * 64)
+    assert read_pointer(store, "r", "train") == Pointer("train", "4" * 64)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"version":2,"step":"a","key":"b"}', b"\xff"])
