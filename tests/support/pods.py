@@ -178,6 +178,10 @@ class JobOfPods:
         )
         return [json.loads(self.pods[index].output.read_bytes()) for index in range(self._count)]
 
+    def wait_for_words(self, index: int, words: str) -> None:
+        """Until the pod has said them."""
+        self._wait(lambda: words in self.log(index), f"pod {index} did not say: {words}")
+
     def log(self, index: int) -> str:
         """All that the lives of a pod said."""
         return "".join(path.read_text() for path in sorted(Path(self._folder.name).glob(f"{index}-*.log")))
