@@ -45,7 +45,10 @@ COMMANDS = {
         "Run it there again and again: create, list, pause, resume, remove.",
     ),
     "example": ("pipelines.example:command", "Write an example data set."),
-    "store": ("pipelines.storage:command", "Make the store's bucket where there is none."),
+    "store": (
+        "pipelines.storage:command",
+        "Make the store's bucket, or ask whether a store is there and right.",
+    ),
     "gc": ("pipelines.gc:command", "Remove from the store what nothing refers to (a dry run by default)."),
     "verify": (
         "pipelines.verify:command",
