@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from components.common.ends import End, change_end, forget_end, read_end
 from components.common.errors import ConveyorError, InputError
 from components.common.failures import EXIT_INTERRUPTED, error_fields, explain
-from components.common.runs import this_job
+from components.common.full_disk import noticing_full_disk
+from components.common.runs import is_superseded, this_job
 from components.common.store.base import Store
 
 TRIES = "CONVEYOR_TRIES"
@@ -56,7 +57,7 @@ def telling_failure(store: Store, run_id: str, step: str, *, waiting: bool = Fal
     """Note a failure of the block, and take back what an earlier Job noted. Does nothing outside such a Job.
 
     A block that ends well takes back what this Job's earlier tries noted too, unless it was only `waiting`: the try
-    goes on after it.
+    goes on after it. Where a newer Job of the step has begun, what stands there is that one's.
     """
     job, started = this_job(), time.monotonic()
     if job is None:
@@ -64,7 +65,8 @@ def telling_failure(store: Store, run_id: str, step: str, *, waiting: bool = Fal
         return
     forget_others(store, run_id, step, job)
     try:
-        yield
+        with noticing_full_disk(step):
+            yield
     except BaseException as error:
         explained = explain(error)
         if explained.exit_code not in (GENERATION_OVER, EXIT_INTERRUPTED):
@@ -72,14 +74,19 @@ def telling_failure(store: Store, run_id: str, step: str, *, waiting: bool = Fal
             with suppress(ConveyorError):
                 note_failure(store, run_id, step, job, explained, time.monotonic() - started)
         raise
-    if not waiting:
+    if not waiting and not is_superseded(store, run_id, step, job):
         forget_end(store, run_id, step)
 
 
 def note_failure(
     store: Store, run_id: str, step: str, job: str, error: ConveyorError, seconds: float = 0.0
-) -> Failure:
-    """Count one more failed try of `job`, and return the word that it left. Raises `StoreError`."""
+) -> Failure | None:
+    """Count one more failed try of `job`, and return the word that it left; None where a newer Job has begun.
+
+    Raises `StoreError`.
+    """
+    if is_superseded(store, run_id, step, job):
+        return None
 
     def one_more(before: End | None) -> End:
         again = before is not None and before.state == "failed" and before.job == job
@@ -112,7 +119,7 @@ def refuse_ended(store: Store, run_id: str, step: str) -> None:
 def forget_others(store: Store, run_id: str, step: str, job: str) -> None:
     """Remove the word of an earlier Job of this step: this one starts over."""
     before = read_end(store, run_id, step)
-    if before is not None and before.job != job:
+    if before is not None and before.job != job and not is_superseded(store, run_id, step, job):
         forget_end(store, run_id, step)
 
 

@@ -1,4 +1,4 @@
-"""The command line of one step: `python -m components.train`, which is what a container runs."""
+"""The command line of one step: `conveyor step train`, which is what a container runs, and `python -m components.train`."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from components.common.config import load_config, parse_override
 from components.common.errors import ConveyorError, InputError, StepError
 from components.common.failed import note_failure, refuse_ended, telling_failure
 from components.common.failures import graceful, leave, report_failure
+from components.common.full_disk import full_disk, sized_as
 from components.common.given import given as given_to
 from components.common.mixed import refuse_mixed
 from components.common.progress import make_reporter
@@ -26,7 +27,7 @@ from components.common.sections import RootBase, known_steps, root_model
 from components.common.step import Outcome, StepInputs, execute
 from components.common.store import Store
 from components.common.wait import begin, run_of_settings, wait_for_step, wait_for_store
-from components.common.watch import MEMORY_LIMIT, mark_running, stand_by, unmark_running
+from components.common.watch import FULL_DISK, MEMORY_LIMIT, WAIT, stand_by
 
 NAMESPACE = "CONVEYOR_NAMESPACE"
 STORE = "store"
@@ -116,7 +117,8 @@ def make_command(name: str, package: str, default_inputs: dict[str, str] | None 
         output: Path | None,
         quiet: bool,
     ) -> None:
-        if watch and not stand_by():
+        killed = stand_by() if watch else None
+        if watch and killed is None:
             return
         if file is not None and text is not None:
             raise InputError("a config is given twice", found="-f and --config", todo="give one of the two")
@@ -131,8 +133,8 @@ def make_command(name: str, package: str, default_inputs: dict[str, str] | None 
                     "a run is named twice", found="--run and --run-prefix", todo="give one of the two"
                 )
             run_id = run_of_settings(run_prefix, config, packages, os.environ.get(NAMESPACE, ""))
-        if watch:
-            tell_killed(name, config, run_id, quiet=quiet)
+        if killed is not None:
+            tell_killed(name, config, run_id, killed, quiet=quiet)
             return
         if wait_for is not None:
             wait(name, wait_for, config, run_id, deadline_s=deadline, quiet=quiet)
@@ -140,11 +142,7 @@ def make_command(name: str, package: str, default_inputs: dict[str, str] | None 
         chosen = default_inputs or {}
         given = dict(_split_input(value) for value in inputs)
         sources = {field: f"run:{step}" for field, step in chosen.items()} | given
-        try:
-            outcome = run_step(name, package, config, sources, run_id=run_id, quiet=quiet)
-        finally:
-            if this_job() is not None:
-                unmark_running()
+        outcome = run_step(name, package, config, sources, run_id=run_id, quiet=quiet)
         reference = canonical_json(outcome.output.to_value())
         if output is not None:
             write_file(output, reference)
@@ -168,8 +166,8 @@ def run_step(
     reporter = make_reporter(quiet=quiet)
     store = config.store.open()
     store.check()
-    program = import_module(f"{package}.run")
     with telling_failure(store, run_id, name) if run_id is not None else nullcontext():
+        program = import_module(f"{package}.run")
         pointers = pointers_of(sources, store, run_id)
         used = {step: pointer.job for step, pointer in pointers.items() if pointer.job is not None}
         if run_id is not None:
@@ -190,11 +188,8 @@ def wait(
 ) -> None:
     """What an init container does: return when the step can start from what `upstream` left (or `store` answers).
 
-    A failure to come is told to whoever waits for this step in turn. From the return on, in such a container, the step
-    counts as running: `tell_killed`.
+    A failure to come is told to whoever waits for this step in turn.
     """
-    if this_job() is not None:
-        unmark_running()  # The pod may have several that wait, one after the other: only the last one lets it run.
     reporter = make_reporter(quiet=quiet)
     store = config.store.open()
     wait_for_store(store, reporter)
@@ -208,28 +203,38 @@ def wait(
         raise InputError(
             "waiting for a step needs a run", where=f"--wait-for {upstream}", todo="add --run ID"
         )
-    if this_job() is not None:
-        mark_running()
 
 
-def tell_killed(name: str, config: RootBase, run_id: str | None, *, quiet: bool = False) -> None:
-    """What the container beside the step's does at the end, where that one was killed: count a failed try for it."""
+def tell_killed(name: str, config: RootBase, run_id: str | None, who: str, *, quiet: bool = False) -> None:
+    """What the container beside the step's does at the end, where another one was killed: count a failed try for it."""
     job = this_job()
     if run_id is None or job is None:
         raise InputError("watching a step needs a run and a Job", todo="add --run ID, in a Job's pod")
-    limit = os.environ.get(MEMORY_LIMIT)
-    error = StepError(
-        f"{name} was killed without a word, most likely out of memory"
-        + f" (limit {limit} MiB)" * bool(limit),
-        todo=f"raise kubernetes.resources.{name}.memory (kubectl describe pod says OOMKilled where it was that)",
-    )
+    error = full_disk(name) if who == FULL_DISK else killed_without_a_word(name, who)
     reporter = make_reporter(quiet=quiet)
     try:
         failure = note_failure(config.store.open(), run_id, name, job, error)
     except ConveyorError as unheard:
         reporter.warning("nobody hears that the step was killed", step=name, found=unheard.what)
     else:
-        reporter.warning(error.what, run=run_id, tries=failure.tries, final=failure.final)
+        counted = {"tries": failure.tries, "final": failure.final} if failure is not None else {}
+        reporter.warning(error.what, run=run_id, **counted)
+
+
+def killed_without_a_word(name: str, who: str) -> StepError:
+    """What a step has failed of whose process left its mark, there where it waited (`who`) or later."""
+    seen = "kubectl describe pod says OOMKilled where it was that"
+    if who == WAIT:
+        return StepError(
+            f"{name} was killed without a word while it waited, most likely out of memory",
+            todo=f"raise the limit of its init container with a patch ({seen})",
+        )
+    limit = os.environ.get(MEMORY_LIMIT)
+    return StepError(
+        f"{name} was killed without a word, most likely out of memory"
+        + f" (limit {limit} MiB)" * bool(limit),
+        todo=f"raise kubernetes.resources.{sized_as(name)}.memory ({seen})",
+    )
 
 
 def pointers_of(sources: Mapping[str, str], store: Store, run_id: str | None) -> dict[str, Pointer]:

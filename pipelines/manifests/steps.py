@@ -6,18 +6,21 @@ from typing import Any
 
 from components.cluster.config import KubernetesConfig
 from components.cluster.jobs import CONFIG, TRAIN, step_job, training_job, training_service
-from components.cluster.mpi import mpi_job
+from components.cluster.mpi import LAUNCHER, mpi_job
 from components.cluster.names import RUN, STEP
 from components.cluster.pods import Object, container_security
 from components.common.failed import TRIES
+from components.common.full_disk import DISK_LIMIT, SIZED_AS
 from components.common.main import NAMESPACE, STORE
 from components.common.runs import JOB
-from components.common.watch import MEMORY_LIMIT
+from components.common.watch import MARK, MEMORY_LIMIT
 from pipelines.graph import Graph, Step
 
 CONFIG_MAP = "conveyor-config"
 RUN_PREFIX = "conveyor"
 """What a run is called before an overlay adds its digest."""
+MARK_FILE = "/tmp/conveyor-is-running"  # noqa: S108 - the pod's own
+"""In /tmp, which all containers of the pod have, whatever TMPDIR says."""
 PREFIX_VARIABLE = "CONVEYOR_RUN_PREFIX"
 JOB_NAME = "CONVEYOR_JOB_NAME"
 WATCH = "watch"
@@ -85,7 +88,8 @@ def mpi_objects(graph: Graph, settings: KubernetesConfig) -> list[Object]:
     job = mpi_job(job_name(TRAIN), RUN_PREFIX, settings, config_map=CONFIG_MAP, command_args=_args(TRAIN))
     replicas = job["spec"]["mpiReplicaSpecs"]
     tries = job["spec"]["runPolicy"]["backoffLimit"] + 1
-    _join_in(replicas["Launcher"]["template"], graph, graph[TRAIN], settings, tries=tries)
+    launcher = replicas["Launcher"]["template"]
+    _join_in(launcher, graph, graph[TRAIN], settings, tries=tries, sized_as=LAUNCHER)
     _give_time(job["spec"]["runPolicy"], graph, graph[TRAIN], settings)
     _reserve_little(TRAIN, settings, replicas["Worker"]["template"])
     return [job]
@@ -119,12 +123,20 @@ def _args(step: str, *more: str) -> list[str]:
     return ["step", step, "--run-prefix", f"$({PREFIX_VARIABLE})", "-f", CONFIG, *more]
 
 
-def _join_in(template: Object, graph: Graph, step: Step, settings: KubernetesConfig, *, tries: int) -> None:
+def _join_in(
+    template: Object,
+    graph: Graph,
+    step: Step,
+    settings: KubernetesConfig,
+    *,
+    tries: int,
+    sized_as: str | None = None,
+) -> None:
     """Tell the pod which run and Job it belongs to, and let it wait."""
-    _reserve_little(step.name, settings, template)
+    _reserve_little(sized_as or step.name, settings, template)
     container = template["spec"]["containers"][0]
     # First: the others may refer to them as $(NAME).
-    container["env"] = [*_identity(tries), *container["env"]]
+    container["env"] = [*_identity(tries), *_watched(container, sized_as), *container["env"]]
     template["spec"]["initContainers"] = [
         _watching(container, step.name),
         *(
@@ -147,6 +159,18 @@ def _identity(tries: int) -> list[Object]:
     return [*found, {"name": TRIES, "value": str(tries)}]
 
 
+def _watched(container: Object, sized_as: str | None) -> list[Object]:
+    """What each container of the pod does for the one that watches."""
+    found = [{"name": MARK, "value": MARK_FILE}, _limit(DISK_LIMIT, container, "ephemeral-storage", "1")]
+    return [*found, {"name": SIZED_AS, "value": sized_as}] if sized_as else found
+
+
+def _limit(name: str, container: Object, resource: str, divisor: str) -> Object:
+    """A variable with what that container may use, for others too."""
+    field = {"containerName": container["name"], "resource": f"limits.{resource}", "divisor": divisor}
+    return {"name": name, "valueFrom": {"resourceFieldRef": field}}
+
+
 def _waiting(
     container: Object, graph: Graph, step: Step, upstream: str, settings: KubernetesConfig
 ) -> Object:
@@ -159,18 +183,18 @@ def _waiting(
 
 def _watching(container: Object, step: str) -> Object:
     """A sidecar: Kubernetes starts it first, and ends it when the step's container has ended, however that was."""
-    limit = {"containerName": container["name"], "resource": "limits.memory", "divisor": "1Mi"}
     beside = _beside(container, WATCH, _args(step, "--watch"), WATCHING)
-    beside["env"] = [*beside["env"], {"name": MEMORY_LIMIT, "valueFrom": {"resourceFieldRef": limit}}]
+    beside["env"] = [*beside["env"], _limit(MEMORY_LIMIT, container, "memory", "1Mi")]
     return {**beside, "restartPolicy": "Always"}
 
 
 def _beside(container: Object, name: str, args: list[str], amounts: Object) -> Object:
-    """An init container of the step's image, with what the step has of environment and settings."""
+    """An init container of the step's image, with what the step has of environment, settings and volumes."""
     resources = {kind: dict(values) for kind, values in amounts.items()}
     if "cpu" in container["resources"]["limits"]:  # where a quota asks for limits, it asks for these too
         resources["limits"]["cpu"] = container["resources"]["limits"]["cpu"]
-    mounts = [each for each in container["volumeMounts"] if each["mountPath"] in ("/tmp", "/etc/conveyor")]  # noqa: S108
+    # All that settings or environment may speak of: certificates, a store in a folder, TMPDIR.
+    mounts = [each for each in container["volumeMounts"] if each["mountPath"] != "/dev/shm"]  # noqa: S108 - the pod's own
     return {
         "name": name,
         "image": container["image"],
@@ -184,8 +208,8 @@ def _beside(container: Object, name: str, args: list[str], amounts: Object) -> O
     }
 
 
-def _reserve_little(step: str, settings: KubernetesConfig, template: Object) -> None:
-    if step in settings.resources or "default" in settings.resources:
+def _reserve_little(sized_as: str, settings: KubernetesConfig, template: Object) -> None:
+    if sized_as in settings.resources or "default" in settings.resources:
         return
     for container in template["spec"]["containers"]:
         container["resources"]["requests"] |= TOGETHER

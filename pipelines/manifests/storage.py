@@ -100,10 +100,11 @@ def setup_job(settings: KubernetesConfig) -> Object:
         marks.pop("conveyor/run")
         marks.pop("conveyor/step")
     container = template["spec"]["containers"][0]
-    container["resources"] = {
-        "requests": {"cpu": "50m", "memory": "256Mi", "ephemeral-storage": "10Mi"},
-        "limits": {"memory": "1Gi", "ephemeral-storage": "100Mi"},
-    }
+    if "setup" not in settings.resources:
+        container["resources"] = {
+            "requests": {"cpu": "50m", "memory": "256Mi", "ephemeral-storage": "10Mi"},
+            "limits": {"memory": "1Gi", "ephemeral-storage": "100Mi"},
+        }
     before = {
         "make-images-bucket": ["store", "init", "-f", CONFIG, "--store", IMAGES, "--wait", str(WAIT_S)],
         "upload-example": ["example", "digits", EXAMPLE, "-f", CONFIG],

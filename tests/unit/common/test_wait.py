@@ -1,6 +1,7 @@
 """Jobs that were applied together: each waits for what it needs, and for nothing that will not come."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ from components.common.begun import announce
 from components.common.canonical import digest_bytes
 from components.common.errors import InputError, StepError, StoreError
 from components.common.failed import TRIES, Failure, read_failure, refuse_ended, telling_failure
+from components.common.main import run_step
 from components.common.progress import make_reporter
 from components.common.records import Record, publish_record
 from components.common.refs import EvaluationRef
 from components.common.runs import JOB, point
-from components.common.sections import known_steps, root_model
+from components.common.sections import RootBase, StoreSection, known_steps, root_model
 from components.common.store import Store, open_store
 from components.common.wait import (
     FAILED_S,
@@ -319,6 +321,45 @@ def test_tries_are_counted_over_the_waits_between_them(store: Store, monkeypatch
     with telling_failure(store, RUN, "train"):
         pass
     assert read_failure(store, RUN, "train") is None, "the step's own success does"
+
+
+def test_a_job_that_another_has_followed_says_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pod was left alive. What the newer Job has said stands, and nothing that it has not."""
+    fail(store, "train", "t1", StepError("the disk is full"), monkeypatch, tries=3)
+    announce(store, RUN, "train", "t2")
+    monkeypatch.setenv(TRIES, "1")
+
+    def left_alive(*, fails: bool) -> None:
+        with monkeypatch.context() as patch, suppress(StepError):
+            patch.setenv(JOB, "t1")
+            with telling_failure(store, RUN, "train"):
+                if fails:
+                    raise StepError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setenv(JOB, "t2")
+        begin(store, RUN, "train")
+    left_alive(fails=True)
+    assert read_failure(store, RUN, "train") is None
+    with monkeypatch.context() as patch, suppress(InputError):
+        patch.setenv(JOB, "t2")
+        with telling_failure(store, RUN, "train"):
+            raise InputError("no such model")
+    for fails in (True, False):
+        left_alive(fails=fails)
+        word = read_failure(store, RUN, "train")
+        assert word is not None
+        assert (word.job, word.what) == ("t2", "no such model")
+
+
+def test_a_step_that_cannot_be_imported_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(JOB, "t1")
+    config = RootBase(store=StoreSection(url=store.url))
+    with pytest.raises(ModuleNotFoundError):
+        run_step("train", "components.common.train", config, {}, run_id=RUN, quiet=True)
+    word = read_failure(store, RUN, "train")
+    assert word is not None
+    assert "components.common.train" in word.what
 
 
 def test_a_job_that_starts_a_pod_after_its_own_failure_for_good_ends_it_at_once(

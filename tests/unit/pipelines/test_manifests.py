@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.cluster.config import KubernetesConfig, Resources, TrainingConfig
-from components.common.watch import MEMORY_LIMIT
+from components.cluster.config import KubernetesConfig, Mount, Resources, TrainingConfig
+from components.common.full_disk import DISK_LIMIT, SIZED_AS
+from components.common.watch import MARK, MEMORY_LIMIT
 from pipelines.cli import invoke
 from pipelines.config import read_config
 from pipelines.graph import GRAPH, Graph, Step
 from pipelines.manifests.names import names_file, overlay_digest
 from pipelines.manifests.steps import mpi_objects, step_objects, waits_for
+from pipelines.manifests.storage import setup_job
 from pipelines.manifests.tree import generated
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,6 +101,29 @@ def test_beside_each_step_runs_one_that_tells_how_it_was_killed(name: str) -> No
     assert limit["resourceFieldRef"]["containerName"] == pod["containers"][0]["name"]
 
 
+@pytest.mark.parametrize("name", GRAPH.names())
+def test_each_container_of_a_step_s_pod_has_what_the_settings_may_speak_of(name: str) -> None:
+    """A certificate for the store, a store in a folder, TMPDIR; and the mark, wherever TMPDIR is."""
+    mounts = (
+        Mount(name="ca", path="/etc/ca", config_map="ca"),
+        Mount(name="scratch", path="/scratch", claim="scratch", read_only=False),
+    )
+    settings = KubernetesConfig(mounts=mounts, env={"TMPDIR": "/scratch/x"}, training=TWO_PODS.training)
+    pods = [step_objects(GRAPH, GRAPH[name], settings)[-1]["spec"]["template"]["spec"]]
+    if name == "train":
+        pods.append(
+            mpi_objects(GRAPH, settings)[0]["spec"]["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]
+        )
+    for pod in pods:
+        for container in [*pod["initContainers"], *pod["containers"]]:
+            paths = {each["mountPath"] for each in container["volumeMounts"]}
+            assert paths - {"/dev/shm"} == {"/tmp", "/etc/conveyor", "/etc/ca", "/scratch"}
+            env = {each["name"]: each for each in container["env"]}
+            assert Path(env[MARK]["value"]).parent == Path("/tmp")
+            source = env[DISK_LIMIT]["valueFrom"]["resourceFieldRef"]
+            assert source["containerName"] == pod["containers"][0]["name"], "not its own"
+
+
 def test_all_pods_fit_a_small_node_together() -> None:
     """A pod that waits reserves what it will need: were that too much, it could keep out the one that it waits for."""
     cpu = memory = 0
@@ -125,6 +150,36 @@ def test_resources_that_were_set_are_kept() -> None:
     (job,) = step_objects(GRAPH, GRAPH["train"], settings)
     requests = job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
     assert (requests["cpu"], requests["memory"]) == ("4", "16Gi")
+
+
+@pytest.mark.parametrize(
+    ("given", "requests", "limit"),
+    [
+        ("{launcher: {memory: 256Mi, cpu: 2}}", ("2", "256Mi"), "256Mi"),
+        ("{launcher: {memory: 2Gi}}", ("100m", "2Gi"), "2Gi"),
+        ("{train: {memory: 16Gi, cpu: 4}}", ("100m", "512Mi"), "1Gi"),
+    ],
+)
+def test_an_mpi_job_s_launcher_has_resources_of_its_own(
+    given: str, requests: tuple[str, str], limit: str
+) -> None:
+    settings = read_config(GRAPH, settings=[f"kubernetes.resources={given}"]).kubernetes
+    replicas = mpi_objects(GRAPH, settings)[0]["spec"]["mpiReplicaSpecs"]
+    container = replicas["Launcher"]["template"]["spec"]["containers"][0]
+    found = container["resources"]
+    assert (found["requests"]["cpu"], found["requests"]["memory"]) == requests
+    assert found["limits"]["memory"] == limit
+    assert {"name": SIZED_AS, "value": "launcher"} in container["env"], "what to raise where it is killed"
+
+
+def test_resources_of_the_job_that_makes_buckets_are_kept() -> None:
+    text = "kubernetes: {resources: {setup: {memory: 3Gi, cpu_limit: 1}}}"
+    pod = setup_job(read_config(GRAPH, text=text).kubernetes)["spec"]["template"]["spec"]
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        assert container["resources"]["limits"]["memory"] == "3Gi"
+        assert container["resources"]["limits"]["cpu"] == "1"
+    (small,) = setup_job(KubernetesConfig())["spec"]["template"]["spec"]["containers"]
+    assert small["resources"]["limits"]["memory"] == "1Gi"
 
 
 def test_gpus_that_were_set_are_kept_and_their_nodes_tolerated() -> None:
