@@ -37,7 +37,7 @@ PROFILE: Schema = {
 
 
 BOTH: Schema = {
-    "runAsUser": NUMBER,
+    "runAsUser": NUMBER | {"minimum": 1},  # root is no user of a pod that may not be root's
     "runAsGroup": NUMBER,
     "runAsNonRoot": SWITCH,
     "seccompProfile": PROFILE,

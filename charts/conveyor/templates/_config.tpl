@@ -23,16 +23,24 @@
   {{- $_ := set $config "ingest" $ingest -}}
 {{- end -}}
 {{- $pods := default dict (get $config "kubernetes") -}}
+{{- if ne .Release.Namespace (default .Release.Namespace (get $pods "namespace")) -}}
+  {{- fail (printf "config.kubernetes.namespace: %s, and the release's accounts, rights and Secret are in %s: leave it out" $pods.namespace .Release.Namespace) -}}
+{{- end -}}
 {{- $labels := merge (dict "app.kubernetes.io/instance" .Release.Name) .Values.podLabels -}}
+{{- /* Names that are set one by one: what is set there adds to the values' own, and wins where both name it. */ -}}
+{{- range $key, $value := dict "labels" $labels "annotations" .Values.podAnnotations "env" .Values.extraEnv -}}
+  {{- $theirs := default dict (get $pods $key) -}}
+  {{- range $name, $each := $value -}}
+    {{- include "conveyor.fill" (dict "in" $theirs "key" $name "value" $each) -}}
+  {{- end -}}
+  {{- $_ := set $pods $key $theirs -}}
+{{- end -}}
 {{- $own := dict
     "image" (include "conveyor.image" .Values.image)
     "image_pull_policy" .Values.image.pullPolicy
     "secret" (include "conveyor.secret" .)
     "service_account" (include "conveyor.stepAccount" .)
-    "launcher_service_account" (include "conveyor.launcherAccount" .)
-    "labels" $labels
-    "annotations" .Values.podAnnotations
-    "env" .Values.extraEnv -}}
+    "launcher_service_account" (include "conveyor.launcherAccount" .) -}}
 {{- $_ := merge $own (include "conveyor.ownPlacement" . | fromYaml) -}}
 {{- if .Values.kueue.queue }}{{ $_ := set $own "queue" .Values.kueue.queue }}{{ end -}}
 {{- range $key, $value := $own -}}

@@ -1,6 +1,17 @@
-{{/* Beginning of all names: at most 40 characters, so that what is appended fits. */}}
+{{/*
+Beginning of all names: at most 40 characters, so that what is appended fits. A release may be called `123` or `my.app`; a
+Service may not, so that where there are any (MinIO's, the exporter's), another beginning is asked for.
+*/}}
 {{- define "conveyor.fullname" -}}
-{{- default .Release.Name .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- $name := default .Release.Name .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- $services := or (eq .Values.storage.kind "minio") .Values.metrics.enabled -}}
+{{- $label := "[a-z0-9]([-a-z0-9]*[a-z0-9])?" -}}
+{{- if and $services (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) -}}
+{{- fail (printf "no Service's name can begin with %q: set fullnameOverride to small letters, digits and '-', a letter first" $name) -}}
+{{- else if not (regexMatch (printf "^%s(\\.%s)*$" $label $label) $name) -}}
+{{- fail (printf "no name in Kubernetes can begin with %q: set fullnameOverride to small letters, digits and '-', a letter first" $name) -}}
+{{- end -}}
+{{- $name -}}
 {{- end }}
 
 {{/* Labels by which pods of one component are found. Arguments: root, component. */}}

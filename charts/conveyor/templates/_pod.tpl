@@ -1,6 +1,7 @@
 {{/*
 The pod of our image: what components/cluster/pods.py makes for steps, for the chart's own pods. What they share with the
-steps (image, environment, Secret, mounts) is read from the config's section `kubernetes`, so that it is the same.
+steps (image, environment, Secret, mounts) is read from the config's section `kubernetes`, so that it is the same. Claims
+are the launcher's only: a disk that one node can have would stay at the exporter's, and no step on another could begin.
 Arguments: root, component, account, args, resources; optional: token (the API is used), env (list), restartPolicy,
 ports and probes (maps into the container), webhook.
 */}}
@@ -20,8 +21,16 @@ spec:
 
 {{- define "conveyor.podSpec" -}}
 {{- $values := .root.Values -}}
-{{- $pods := (include "conveyor.config" .root | fromYaml).kubernetes -}}
+{{- $config := include "conveyor.config" .root | fromYaml -}}
+{{- $pods := $config.kubernetes -}}
 {{- $secret := $pods.secret -}}
+{{- $authority := default "" $config.store.ca_bundle -}}
+{{- $mounts := list -}}
+{{- range $pods.mounts -}}
+  {{- if or (not .claim) (eq $.component "launcher") (hasPrefix (printf "%s/" (trimSuffix "/" .path)) $authority) -}}
+    {{- $mounts = append $mounts . -}}
+  {{- end -}}
+{{- end -}}
 serviceAccountName: {{ .account | quote }}
 automountServiceAccountToken: {{ default false .token }}
 enableServiceLinks: false
@@ -81,7 +90,7 @@ containers:
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
       - {name: config, mountPath: /etc/conveyor, readOnly: true}
-      {{- range $pods.mounts }}
+      {{- range $mounts }}
       - {name: {{ .name | quote }}, mountPath: {{ .path | quote }}, readOnly: {{ dig "read_only" true . }}}
       {{- end }}
 volumes:
@@ -89,7 +98,7 @@ volumes:
     emptyDir: {sizeLimit: {{ dig "limits" "ephemeral-storage" "1Gi" .resources }}}
   - name: config
     configMap: {name: {{ include "conveyor.fullname" .root }}-config}
-  {{- range $pods.mounts }}
+  {{- range $mounts }}
   - name: {{ .name | quote }}
     {{- with .claim }}
     persistentVolumeClaim: {claimName: {{ . | quote }}}

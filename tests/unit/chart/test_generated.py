@@ -72,6 +72,8 @@ def test_right_values_are_accepted(values: object) -> None:
         {"podLabels": {"a": 1}},
         {"image": {"pullPolicy": "always"}},
         {"podSecurityContext": {"runAsUsr": 5000}},
+        {"podSecurityContext": {"runAsUser": 0}},
+        {"securityContext": {"runAsUser": 0}},
         {"podSecurityContext": {"readOnlyRootFilesystem": True}},
         {"podSecurityContext": {"seccompProfile": {"type": "runtimeDefault"}}},
         {"securityContext": {"fsGroup": 5000}},

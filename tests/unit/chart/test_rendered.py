@@ -171,7 +171,23 @@ def test_the_schedules_pod_is_the_launchers(values: dict[str, Any], given: dict[
     assert wanted.get("annotations", {}).items() <= made["annotations"].items()
 
 
-def test_every_pod_of_the_image_has_the_mounts_that_the_steps_have() -> None:
+def test_maps_of_the_config_add_to_those_of_the_values_and_win() -> None:
+    ours: dict[str, Any] = {
+        "podLabels": {"team": "vision", "cost": "1"},
+        "podAnnotations": {"note": "here"},
+        "extraEnv": {"HTTPS_PROXY": "http://proxy:3128", "FLAG": "on"},
+    }
+    kubernetes = {"labels": {"cost": "2"}, "annotations": {"more": "there"}, "env": {"FLAG": "", "OMP": "1"}}
+    objects = render({**ours, "config": {"kubernetes": kubernetes}})
+    pods = settings(objects).kubernetes
+    assert pods.labels == {"team": "vision", "cost": "2", "app.kubernetes.io/instance": "conveyor"}
+    assert pods.annotations == {"note": "here", "more": "there"}
+    assert pods.env == {"HTTPS_PROXY": "http://proxy:3128", "FLAG": "", "OMP": "1"}
+    container = one(objects, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert pods.env.items() <= {each["name"]: each.get("value") for each in container["env"]}.items()
+
+
+def test_every_pod_of_the_image_has_the_steps_mounts_and_the_launcher_their_claims_too() -> None:
     found = pod_templates(render(EVERYTHING))
     for name, made in found.items():
         if name == "StatefulSet/conveyor-storage":
@@ -179,12 +195,27 @@ def test_every_pod_of_the_image_has_the_mounts_that_the_steps_have() -> None:
         spec = made["spec"]
         mounts = {each["name"]: each for each in spec["containers"][0]["volumeMounts"]}
         assert mounts["ca"] == {"name": "ca", "mountPath": "/etc/ca", "readOnly": True}, name
-        assert mounts["images"]["readOnly"] is False, name
         volumes = {each["name"]: each for each in spec["volumes"]}
         assert volumes["ca"] == {"name": "ca", "configMap": {"name": "authority"}}, name
-        assert volumes["images"]["persistentVolumeClaim"] == {"claimName": "photos"}, name
         assert volumes["more"]["secret"] == {"secretName": "more"}, name
+        # A claim at the exporter would keep its disk on the exporter's node.
+        launches = name == "CronJob/conveyor-retrain"
+        assert ("images" in mounts, "images" in volumes) == (launches, launches), name
+        if launches:
+            assert mounts["images"]["readOnly"] is False, name
+            assert volumes["images"]["persistentVolumeClaim"] == {"claimName": "photos"}, name
     assert len(found) == 6
+
+
+def test_a_claim_with_the_stores_certificate_is_everywhere() -> None:
+    claims = [
+        {"name": "ca", "path": "/etc/ca", "claim": "ca"},
+        {"name": "other", "path": "/etc/c", "claim": "other"},
+    ]
+    config = {"store": {"ca_bundle": "/etc/ca/ca.crt"}, "kubernetes": {"mounts": claims}}
+    found = pod_templates(render({"metrics": {"enabled": True}, "config": config}))
+    volumes = [each["name"] for each in found["Deployment/conveyor-metrics"]["spec"]["volumes"]]
+    assert volumes == ["tmp", "config", "ca"]
 
 
 def test_security_contexts_reach_every_pod_and_the_steps_user_is_the_charts() -> None:
@@ -271,6 +302,9 @@ def test_an_external_store_has_nothing_of_minio() -> None:
         ({"storage": {"podIdentity": True}}, "storage.podIdentity: for storage.kind external only"),
         ({"config": {"train": {"epochs": "3"}}}, "/config/train/epochs"),
         ({"retrian": {}}, "retrian"),
+        ({"fullnameOverride": "My_Name"}, 'no Service.s name can begin with "My_Name": set fullnameOverride'),
+        ({**EXTERNAL, "fullnameOverride": "My_Name"}, 'no name in Kubernetes can begin with "My_Name"'),
+        ({"config": {"kubernetes": {"namespace": "vision"}}}, "config.kubernetes.namespace: vision, and"),
     ],
 )
 def test_impossible_values_are_told(values: dict[str, Any], said: str) -> None:
@@ -348,13 +382,28 @@ def test_kubeflows_settings() -> None:
 
 @pytest.mark.parametrize("program", helms().values(), ids=helms())
 def test_names_that_look_like_numbers_stay_texts(program: str) -> None:
-    objects = render(EVERYTHING, release="123", namespace="456", helm=program)
+    values = {**EVERYTHING, "fullnameOverride": "conveyor"}  # 123-storage could be no Service
+    objects = render(values, release="123", namespace="456", helm=program)
     for each in objects:
         metadata = each["metadata"]
         assert metadata["namespace"] == "456", each
         assert all(isinstance(value, str) for value in metadata["labels"].values()), each
-    assert one(objects, "CronJob")["metadata"]["name"] == "123-retrain"
-    assert settings(objects, "123").kubernetes.labels["app.kubernetes.io/instance"] == "123"
+    assert settings(objects).kubernetes.labels["app.kubernetes.io/instance"] == "123"
+    assert one(render(EXTERNAL, release="123", helm=program), "CronJob")["metadata"]["name"] == "123-retrain"
+
+
+@pytest.mark.parametrize("release", ["123", "my.app"])
+def test_a_release_that_no_service_can_be_named_for_is_told_so(release: str) -> None:
+    for values in ({}, {**EXTERNAL, "metrics": {"enabled": True}}):
+        with pytest.raises(RefusedError, match="set fullnameOverride"):
+            render(values, release=release)
+    assert {each["kind"] for each in render(EXTERNAL, release=release)} & {"Service", "CronJob"} == {
+        "CronJob"
+    }
+    assert (
+        one(render({"fullnameOverride": "fine"}, release=release), "CronJob")["metadata"]["name"]
+        == "fine-retrain"
+    )
 
 
 def test_two_releases_have_names_of_their_own() -> None:
