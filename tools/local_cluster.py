@@ -29,8 +29,9 @@ def main() -> int:
                 installed.remove()
             return 0
         if arguments.what == "up":
-            cluster.up(arguments.image, arguments.minio, build=arguments.build)
-            installed.install(arguments.image, arguments.minio, arguments.values)
+            image, minio = (cluster.full_name(each) for each in (arguments.image, arguments.minio))
+            cluster.up(image, minio, build=arguments.build)
+            installed.install(image, minio, arguments.values)
         if arguments.what != "results":
             installed.run()
         report = installed.results()

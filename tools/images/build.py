@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Build one of the images: `build.py cpu|cuda|mpi|mpi-cuda`, with the bases that `make images-pin` resolved.
 
-Build arguments are given as on docker's own command line (`--build-arg NAME=VALUE`, may be repeated); a base given so
-wins over the pinned one. `docker` may be another program with its command line: CONTAINER_ENGINE names it.
+Build arguments are given as on docker's own command line (`--build-arg NAME=VALUE`, may be repeated; NAME alone: the
+environment's value); a base given so wins over the pinned one. `docker` may be another program with its command line: CONTAINER_ENGINE names it.
 """
 
 import argparse
@@ -64,7 +64,9 @@ def build_command(engine: str, variant: str, tag: str | None, network: str, give
     }
     for pair in given:
         name, is_set, value = pair.partition("=")
-        values[name] = value if is_set else os.environ.get(name, "")
+        # As with docker: a name alone takes the environment's value, and is left at its default where there is none.
+        if is_set or name in os.environ:
+            values[name] = value if is_set else os.environ[name]
     options = [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
     return [
         *(engine, "build", "--network", network, "--file", str(DOCKERFILE.relative_to(ROOT))),

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
-from local.images import build_command, engine, minio_command
+from local.images import build_command, engine, full_name, minio_command
 from local.shell import ask, call, need
 
 HERE = Path(__file__).resolve().parent
@@ -21,6 +21,10 @@ class Provider(ABC):
 
     env: Mapping[str, str]
     """Environment in which kubectl, helm and conveyor find it."""
+
+    def full_name(self, image: str) -> str:
+        """What the cluster's nodes call an image."""
+        return image
 
     @abstractmethod
     def up(self, image: str, minio: str, *, build: bool = True) -> None:
@@ -39,6 +43,9 @@ class Kind(Provider):
         self.env = {"KUBECONFIG": str(self._kubeconfig)}
         if engine() != "docker":
             self.env["KIND_EXPERIMENTAL_PROVIDER"] = Path(engine()).name
+
+    def full_name(self, image: str) -> str:
+        return full_name(image)
 
     def up(self, image: str, minio: str, *, build: bool = True) -> None:
         need(engine(), "kind", "kubectl", "helm")

@@ -11,6 +11,7 @@ CURES = {
     "kubectl": "install kubectl (Kubernetes' own command)",
     "helm": "install Helm 3 or 4",
 }
+OTHER_CURE = "install it, or name another program in CONTAINER_ENGINE"
 
 
 class LocalError(Exception):
@@ -21,7 +22,8 @@ def need(*programs: str) -> None:
     """All of these are on the PATH. Raises `LocalError` that names the missing ones with their cures."""
     missing = [name for name in programs if shutil.which(name) is None]
     if missing:
-        raise LocalError("\n".join(f"{name} is not on the PATH: {CURES[name]}" for name in missing))
+        lines = (f"{name} is not on the PATH: {CURES.get(name, OTHER_CURE)}" for name in missing)
+        raise LocalError("\n".join(lines))
 
 
 def call(*command: str, env: Mapping[str, str] | None = None, stdin: str | None = None) -> None:

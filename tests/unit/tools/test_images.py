@@ -289,6 +289,17 @@ class TestBuild:
         assert values["BASE"] == "mine:1"
         assert values["APT_MIRROR"] == "a=b"
 
+    def test_a_name_alone_is_the_environments_value_or_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PIP_INDEX_URL", "https://index.example/simple")
+        monkeypatch.setenv("APT_MIRROR", "")
+        for name in ("CUDA_ARCHS", "BASE"):
+            monkeypatch.delenv(name, raising=False)
+        given = ["PIP_INDEX_URL", "APT_MIRROR", "CUDA_ARCHS", "BASE"]
+        values = self.values(build.build_command("docker", "cpu", None, "host", given))
+        assert (values["PIP_INDEX_URL"], values["APT_MIRROR"]) == ("https://index.example/simple", "")
+        assert "CUDA_ARCHS" not in values  # empty, it would be no GPU at all
+        assert values["BASE"].endswith("python:3.11-slim-bookworm")
+
     def test_a_quoted_value_arrives_as_one_argument(self, tmp_path: Path) -> None:
         """As docs/images.md has it: through make, the shell and the engine's command line."""
         engine = tmp_path / "engine"
