@@ -181,6 +181,11 @@ class TestBases:
             known |= {f"${{{name}}}" for name in bases.default_bases(dockerfile)}
             assert set(froms) <= known
 
+    def test_a_base_needs_no_more_than_python_and_pip(self) -> None:
+        """Debian's Python has no `ensurepip` of its own, which a virtual environment with pip asks for (python3-venv)."""
+        made = re.findall(r"-m venv (\S+)", bases.DOCKERFILE.read_text())
+        assert set(made) == {"--without-pip"}
+
     def test_lock_there_and_back(self, tmp_path: Path) -> None:
         lock = tmp_path / "bases.lock"
         lock.write_text(bases.lock_text({"python:3.11": DIGEST}))
