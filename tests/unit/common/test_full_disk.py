@@ -49,9 +49,7 @@ def test_a_step_that_is_ended_with_too_much_in_tmp_has_failed(store: Store, tmp:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(StepError, match="its /tmp was full") as caught:
         end_in_the_middle(store, tmp)
-    assert caught.value.exit_code == 3, (
-        "a training's 130 would not count, and it would fill its /tmp for ever"
-    )
+    assert caught.value.exit_code == 3, "130 costs a training no try: it could fill its /tmp for ever"
     word = read_failure(store, "r", "preprocess")
     assert word is not None
     assert word.what == "preprocess was evicted: its /tmp was full (limit 10 MiB)"
