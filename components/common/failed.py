@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from components.common.begun import is_superseded
 from components.common.ends import End, change_end, forget_end, read_end
 from components.common.errors import ConveyorError, InputError
 from components.common.failures import EXIT_INTERRUPTED, error_fields, explain
 from components.common.full_disk import noticing_full_disk
-from components.common.runs import is_superseded, this_job
+from components.common.runs import this_job
 from components.common.store.base import Store
 
 TRIES = "CONVEYOR_TRIES"

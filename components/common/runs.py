@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from components.common.begun import is_superseded
 from components.common.canonical import Json, canonical_json
 from components.common.errors import InputError, StoreError
 from components.common.records import read_record
@@ -60,14 +61,6 @@ def point(
 def this_job() -> str | None:
     """The Job that this process belongs to, None where nobody said."""
     return os.environ.get(JOB) or None
-
-
-def is_superseded(store: Store, run_id: str, step: str, job: str) -> bool:
-    """Whether a newer Job of the step has begun; `job` is a pod of an earlier one that is still there, unseen."""
-    from components.common.begun import read_begun  # which looks at pointers in turn
-
-    newest = read_begun(store, run_id, step)
-    return newest is not None and newest.job != job
 
 
 def read_pointer(store: Store, run_id: str, step: str) -> Pointer | None:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from components.common.begun import Begun, announce, read_begun, settle
+from components.common.announce import announce, settle
+from components.common.begun import Begun, read_begun
 from components.common.canonical import digest_json
 from components.common.code import code_version
 from components.common.errors import ConveyorError, InputError, StoreError

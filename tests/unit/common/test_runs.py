@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.begun import announce
+from components.common.announce import announce
 from components.common.canonical import digest_bytes
 from components.common.errors import InputError, StoreError
 from components.common.records import Record, publish_record

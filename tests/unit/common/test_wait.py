@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.begun import announce
+from components.common.announce import announce
 from components.common.canonical import digest_bytes
 from components.common.errors import InputError, StepError, StoreError
 from components.common.failed import TRIES, Failure, read_failure, refuse_ended, telling_failure
