@@ -1,4 +1,4 @@
-"""`python -m components.ingest`: the step as a container runs it."""
+"""`python -m components.ingest`: the step alone, as `conveyor step` runs it in a container."""
 
 from components.common.main import main
 

@@ -1,4 +1,4 @@
-"""`python -m components.preprocess`: the step as a container runs it."""
+"""`python -m components.preprocess`: the step alone, as `conveyor step` runs it in a container."""
 
 from components.common.main import main
 

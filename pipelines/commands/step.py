@@ -26,7 +26,7 @@ class StepGroup(click.Group):
 
 @click.command(cls=StepGroup)
 def step() -> None:
-    """Run one step, as its container does (python -m components.NAME).
+    """Run one step: what its container runs (`python -m components.NAME` is the same).
 
     Its inputs are what the steps before it left in the run, or references given with --input.
     """
