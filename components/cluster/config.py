@@ -48,6 +48,17 @@ class Resources(StepConfig):
             raise ValueError("a Kubernetes quantity, such as 500m, 2, 512Mi or 4Gi")
         return value
 
+    @model_validator(mode="after")
+    def _reserves_what_it_may_use(self) -> "Resources":
+        """Kubernetes refuses a pod that reserves more; what comes from a layer beneath is cut in `resources_for`."""
+        if (
+            self.cpu is not None
+            and self.cpu_limit is not None
+            and quantity(self.cpu) > quantity(self.cpu_limit)
+        ):
+            raise ValueError(f"cpu is what is reserved, at most cpu_limit ({self.cpu_limit}), not {self.cpu}")
+        return self
+
 
 class Placement(StepConfig):
     """Where the pods of a step may run. What is unset is taken from the layer beneath; an empty value takes it away."""
@@ -213,6 +224,8 @@ def resources_for(settings: KubernetesConfig, step: str) -> Resources:
     for layer in layers:
         if layer is not None:
             merged |= layer.model_dump(exclude_none=True)
+    if "cpu_limit" in merged:  # Kubernetes refuses to reserve more than may be used.
+        merged["cpu"] = min(merged["cpu"], merged["cpu_limit"], key=quantity)
     return Resources(**merged)
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from components.cluster.config import (
     KubernetesConfig,
@@ -336,6 +337,17 @@ def test_layers_of_resources() -> None:
     assert resources_for(settings, "train") == Resources(cpu=2, memory="3Gi", disk="1Gi", gpus=1)
     assert resources_for(settings, "ingest") == Resources(cpu=2, memory="2Gi", disk="1Gi", gpus=0)
     assert resources_for(settings, "launcher").cpu == "100m"
+
+
+def test_no_pod_reserves_more_cores_than_it_may_use() -> None:
+    """A limit may be set by itself, below what is reserved where nothing is said."""
+    settings = KubernetesConfig(
+        resources={"default": Resources(cpu_limit="250m"), "train": Resources(cpu=2, cpu_limit=4)}
+    )
+    assert resources_for(settings, "ingest").cpu == "250m"
+    assert resources_for(settings, "train").cpu == 2
+    with pytest.raises(ValidationError, match="at most cpu_limit"):
+        Resources(cpu=2, cpu_limit="1500m")
 
 
 @pytest.mark.parametrize(
