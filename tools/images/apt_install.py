@@ -16,7 +16,7 @@ from pathlib import Path
 SOURCES = [Path("/etc/apt/sources.list"), Path("/etc/apt/sources.list.d/debian.sources")]
 MAIN_ARCHIVE = re.compile(r"https?://\S+?/debian(?=/?(?:\s|$))", re.MULTILINE)
 SECURITY_ARCHIVE = re.compile(
-    r"https?://\S+?(?:/debian-security|//security\.debian\.org)(?=/?(?:\s|$))", re.MULTILINE
+    r"https?://(?:\S+?/debian-security|security\.debian\.org)(?=/?(?:\s|$))", re.MULTILINE
 )
 LEFT_BEHIND = ["/var/lib/apt/lists", "/var/cache/apt", "/var/log/apt", "/usr/share/man"]
 DOCUMENTS = Path("/usr/share/doc")

@@ -224,6 +224,7 @@ class TestApt:
     SOURCES = (
         "deb http://deb.debian.org/debian bookworm main\n"
         "deb http://deb.debian.org/debian-security bookworm-security main\n"
+        "deb http://security.debian.org bookworm-security main\n"
         "URIs: http://deb.debian.org/debian\n"
         "URIs: https://security.debian.org/debian-security/\n"
     )
@@ -232,6 +233,7 @@ class TestApt:
         found = apt_install.mirrored(self.SOURCES, "https://m.example/deb/", "https://m.example/sec")
         assert found == (
             "deb https://m.example/deb bookworm main\n"
+            "deb https://m.example/sec bookworm-security main\n"
             "deb https://m.example/sec bookworm-security main\n"
             "URIs: https://m.example/deb\n"
             "URIs: https://m.example/sec/\n"
