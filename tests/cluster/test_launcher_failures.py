@@ -18,6 +18,7 @@ from support.cluster_world import (
     kubectl,
     make_namespace,
     start_minio,
+    wait_until,
     why_no_cluster,
 )
 from support.small_pipeline import Ended, conveyor
@@ -138,6 +139,10 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
     """All cases at once: most of the time of each is waiting."""
     folder = tmp_path_factory.mktemp("cases")
     world, tight = make_namespace("fail"), make_namespace("quota")
+
+    def where(case: Case) -> World:
+        return tight if case.quota else world
+
     try:
         start_minio(world)
         fill(world, folder / "images")
@@ -151,9 +156,19 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
             }
         )
         with ThreadPoolExecutor(len(CASES)) as pool:
-            found = {
-                case.name: pool.submit(_run, case, tight if case.quota else world, folder) for case in CASES
-            }
+
+            def begin(*, waits: bool) -> dict[str, Future[Ended]]:
+                cases = [case for case in CASES if (case.start_s == WAIT_S) is waits]
+                return {case.name: pool.submit(_run, case, where(case), folder) for case in cases}
+
+            def there() -> int:
+                jobs = world.get("jobs") + tight.get("jobs")
+                return len(jobs) + sum(each.done() for each in found.values())
+
+            # These take longest, and have their pods before the others keep the node busy.
+            found = begin(waits=True)
+            wait_until("the first Jobs", lambda: there() >= len(found))
+            found |= begin(waits=False)
         yield Ends(world, tight, found)
     finally:
         delete_namespace(world)
