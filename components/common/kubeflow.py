@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import os
 import re
 import sys
 import time
@@ -30,6 +31,11 @@ from components.common.trees import Tree
 
 IMAGE = "conveyor:latest"
 """Set anew by `conveyor compile --image`."""
+PID_FILE = Path("/tmp/conveyor.pid")  # noqa: S108 - the pod's own
+"""Where a pod's program can be found by what Argo runs beside it to end it (`STOP`)."""
+STOP = ("sh", "-c", f"signal=%d; read -r pid < {PID_FILE} && kill -$signal $pid || kill -$signal 1")
+"""How Argo is to signal a task's container. Left to itself it signals all processes there are, of which Kubeflow's
+launcher dies at once, and with it the container: within a second, in which nothing can be ended in good order."""
 
 
 class Artifact(Protocol):
@@ -96,6 +102,7 @@ def run_component(
     """
     name = package.rpartition(".")[2]
     run_id, started = as_run_id(run or job), time.monotonic()
+    settle_in_pod()
     try:
         with graceful():
             whole = effective_config(package, store, config, settings or {})
@@ -111,6 +118,19 @@ def run_component(
         end = End(name, "failed", seconds, job, error_fields(explain(error)))
         _note_failure(package, store, config, run_id, end)
         sys.exit(report_failure(error))
+
+
+def settle_in_pod() -> None:
+    """In a pod of Kubeflow's: let this process be found by who ends it, and find its own pod.
+
+    `components.cluster` looks for the owner of what this pod launches by the pod's name. The host name is not that:
+    Kubernetes cuts it after 63 characters, and Argo's names are longer.
+    """
+    name = os.environ.get("KFP_POD_NAME")
+    if name:
+        os.environ.setdefault("CONVEYOR_POD", name)
+        with suppress(OSError):
+            PID_FILE.write_text(f"{os.getpid()}\n")
 
 
 def effective_config(

@@ -20,8 +20,8 @@ def run_train(name: str, package: str, config: RootBase, sources: dict[str, str]
     """The training step; with `kubernetes.training.pods` above 1 as a Job of so many pods.
 
     The Job is named by the record's key, so a task that is tried again goes on following it. A task that hears of its stop
-    (the run was terminated) stops the Job: what it has learnt lies in its checkpoints. Under Kubeflow it seldom hears:
-    the launcher around it passes no signal on.
+    (the run was terminated) stops the Job: what it has learnt lies in its checkpoints. Under Kubeflow it hears by
+    `components.common.kubeflow.STOP`; what it cannot stop, the run's last task does.
 
     Raises `InputError` where one pod is to train and this one has not the resources.
     """

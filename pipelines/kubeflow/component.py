@@ -14,6 +14,7 @@ def report(
     run: str = "",
     job: str = "",
     steps: str = "",
+    training_pods: int = 0,
     config: str = "",
 ) -> None:
     """Write the run's result and report, and tell who wants to know how it ended.
@@ -26,8 +27,19 @@ def report(
         run: Name of the run; empty takes `job`.
         job: Kubeflow's name of the run.
         steps: Name and package of each step, as name=package,…
+        training_pods: Pods that train together, as the step `train` was told; 0 keeps the config's.
         config: The whole config file, as YAML.
     """
     from pipelines.kubeflow.ending import end_run
 
-    end_run(status.state, run, store, config, job=job, steps=steps, metrics=metrics, page=page)
+    end_run(
+        status.state,
+        run,
+        store,
+        config,
+        job=job,
+        steps=steps,
+        training_pods=training_pods,
+        metrics=metrics,
+        page=page,
+    )

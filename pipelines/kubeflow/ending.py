@@ -8,7 +8,7 @@ from pathlib import Path
 from components.common.ends import End, read_end
 from components.common.errors import ConveyorError, InputError, StepError
 from components.common.failures import explain, graceful, report_failure
-from components.common.kubeflow import Artifact, Metrics, as_run_id, good_part
+from components.common.kubeflow import Artifact, Metrics, as_run_id, good_part, settle_in_pod
 from components.common.main import write_file
 from components.common.progress import make_reporter
 from components.common.records import read_measurements, read_record
@@ -16,6 +16,7 @@ from components.common.runs import read_pointer
 from components.common.sections import known_steps
 from components.common.step import Outcome
 from components.common.store import Store, open_store
+from pipelines.kubeflow.leftover import end_training
 from pipelines.notify import notify_end
 from pipelines.report import write_run_report
 from pipelines.result import Run
@@ -34,20 +35,25 @@ def end_run(
     *,
     job: str,
     steps: str,
+    training_pods: int = 0,
     metrics: Metrics,
     page: Artifact,
 ) -> None:
     """Write `runs/<id>/result.json`, the report and the figures; exits with a status where that fails.
 
     `state` is how Kubeflow says that the steps ended; what failed and why is what the step itself has noted. The
-    failure of a step is not this task's: it ends well where it could tell of it.
+    failure of a step is not this task's: it ends well where it could tell of it. Training in several pods that a run
+    without success has left behind is ended first: it may hold many a GPU, and nobody follows it any more.
     """
+    settle_in_pod()
     try:
         with graceful():
             packages = dict(pair.split("=") for pair in steps.split(","))
+            settings = good_part(config, known_steps(next(iter(packages.values()))) | packages)
+            if state not in SUCCEEDED and (training_pods or settings.kubernetes.training.pods) > 1:
+                end_training(settings.kubernetes.namespace, make_reporter())
             for package in packages.values():
                 import_module(f"{package}.run")  # makes its references known
-            settings = good_part(config, known_steps(next(iter(packages.values()))) | packages)
             opened = open_store(store, settings.store)
             found = collect(opened, as_run_id(run or job), job, state, tuple(packages))
             # Of all steps together: kfp.local cannot tell a task when its run began.
@@ -153,6 +159,6 @@ def _without_a_word(state: str) -> ConveyorError:
         return StepError("the run was cancelled in Kubeflow")
     return StepError(
         "a step's pod ended without a word: it was killed, or never started",
-        todo="look at the pod of the failed task (killed for memory? image not found?); a new run goes on where this "
-        "one stopped",
+        todo="was the run terminated? else look at the pod of the failed task (killed for memory? image not found?); a new "
+        "run goes on where this one stopped",
     )

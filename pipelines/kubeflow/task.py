@@ -1,5 +1,6 @@
 """How one task's pod runs: everything that kfp and kfp-kubernetes can set of `kubernetes` in the config."""
 
+import json
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ from components.cluster.config import (
 )
 from components.cluster.names import labels
 from components.cluster.pods import GPU, SECRET_KEYS, placement_env
+from components.common.kubeflow import STOP
 from components.train.kubeflow import FOLLOWS_ONLY
 
 TRAIN = "train"
@@ -26,6 +28,8 @@ WEBHOOK_KEYS = {"url": "CONVEYOR_WEBHOOK_URL", "secret": "CONVEYOR_WEBHOOK_SECRE
 MEMORY = re.compile(r"\d+([KMGTPE]i?)?")  # what kfp accepts; Kubernetes takes more
 PAUSE_S = 30
 """Before the second try of a task; twice as long before each further one."""
+STOP_COMMAND = "workflows.argoproj.io/kill-cmd-main"
+"""Annotation: what Argo runs in a task's container when the run is terminated, with SIGTERM first, with SIGKILL later."""
 LONGEST_S = 30 * 86400
 """Seconds in which a task without a time limit may be tried again."""
 
@@ -37,7 +41,8 @@ def place(task: Any, step: str, settings: KubernetesConfig) -> None:
     task.set_caching_options(False)
     if settings.retries:
         # Every step may be repeated: its record is published once. KFP sets no retryPolicy, so Argo repeats a task whose
-        # container failed, not one whose pod is gone (deleted, or lost with its node).
+        # container failed, not one whose pod is gone (deleted, or lost with its node); unless the installation has a
+        # default of its own, as that of 2.17 has: then it is the other way round.
         task.set_retry(
             settings.retries,
             backoff_duration=f"{PAUSE_S}s",
@@ -158,7 +163,7 @@ def _set_placement(task: Any, step: str, settings: KubernetesConfig) -> None:
         k8s.set_image_pull_secrets(task, list(settings.image_pull_secrets))
     for name, value in labels(step, step=step, more=settings.labels).items():
         k8s.add_pod_label(task, name, value)
-    for name, value in settings.annotations.items():
+    for name, value in {STOP_COMMAND: json.dumps(STOP), **settings.annotations}.items():
         k8s.add_pod_annotation(task, name, value)
     placed = placement_for(settings, _sized_as(step, settings))
     for name, value in (placed.node_selector or {}).items():

@@ -164,13 +164,19 @@ class Backend:
 
     def _go_on(self, run: Object) -> None:
         nodes = Nodes(run)
-        if run["state"] == "CANCELING":
-            # No task runs any more, not even the one that reports.
-            for node in nodes.of_state("RUNNING", "PENDING"):
-                node["state"] = "FAILED"
+        if run["state"] != "CANCELING":
+            self._set_state(run, "RUNNING")
+        elif run["waiting"] and not run["run_details"]["task_details"]:
             self._set_state(run, "FAILED")
             return
-        self._set_state(run, "RUNNING")
+        elif run["waiting"]:
+            # Argo's deadline has passed: it kills what runs and makes no pod any more, but for its hooks: the task that
+            # reports, here as in a run that failed, still runs.
+            if not run.get("working") and run["waiting"][1:]:
+                nodes.begin(run["waiting"][0], "PENDING")
+            for node in nodes.of_state("RUNNING", "PENDING"):
+                node["state"] = "FAILED"
+            run["waiting"], run["working"] = run["waiting"][-1:], None
         working = run.get("working")
         if working is not None:
             if working == self.stuck_step:

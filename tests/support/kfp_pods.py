@@ -10,6 +10,7 @@ import io
 import json
 import subprocess
 import tarfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def make_pod(name: str, container: Object, platform: Object, service_account: st
     if accelerator:
         limits[accelerator["resourceType"]] = accelerator["resourceCount"]
     env: list[Object] = [{"name": each["name"], "value": each["value"]} for each in container["env"]]
+    env.append({"name": "KFP_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})
     for secret in platform.get("secretAsEnv", ()):
         for each in secret["keyToEnv"]:
             source = {"name": secret["secretName"], "key": each["secretKey"], "optional": secret["optional"]}
@@ -99,7 +101,12 @@ def make_pod(name: str, container: Object, platform: Object, service_account: st
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"generateName": f"kfp-{name}-", "labels": platform["podMetadata"]["labels"]},
+        "metadata": {
+            # As Argo's names are: longer than a host name may be.
+            "name": f"kfp-{name}-metadata-1-4-retry-system-container-impl-{uuid.uuid4().hex}",
+            "labels": platform["podMetadata"]["labels"],
+            "annotations": platform["podMetadata"]["annotations"],
+        },
         "spec": {
             "restartPolicy": "Never",
             "serviceAccountName": service_account,

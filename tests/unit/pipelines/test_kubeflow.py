@@ -1,5 +1,6 @@
 """The compiled Kubeflow pipeline: parameters, edges, outputs, and what must not be in it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import yaml
 
 from components.cluster.config import KubernetesConfig, resources_for
 from components.common.errors import InputError
+from components.common.kubeflow import STOP
 from components.train.kubeflow import run_train
 from pipelines.config import read_config
 from pipelines.graph import GRAPH
 from pipelines.kubeflow.files import write_manifest, write_yaml
 from pipelines.kubeflow.form import form_values
-from pipelines.kubeflow.task import REPORT, not_settable, retry_time_s
+from pipelines.kubeflow.task import REPORT, STOP_COMMAND, not_settable, retry_time_s
 from pipelines.parameters import PARAMETERS
 
 
@@ -81,6 +83,9 @@ def test_the_report_comes_last_whatever_became_of_the_steps(documents: list[Any]
     assert last["dependentTasks"] == ["exit-handler-1"]
     assert last["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
     assert last["inputs"]["parameters"]["status"] == {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
+    # Whether there may be training to end in other pods.
+    pods = {"componentInputParameter": "training_pods"}
+    assert last["inputs"]["parameters"]["training_pods"] == pods
     outputs = documents[0]["components"][f"comp-{REPORT}"]["outputDefinitions"]["artifacts"]
     assert outputs["page"]["artifactType"]["schemaTitle"] == "system.HTML"
     assert outputs["metrics"]["artifactType"]["schemaTitle"] == "system.Metrics"
@@ -192,7 +197,7 @@ def test_where_and_how_pods_run_comes_from_the_config(tmp_path: Path) -> None:
         assert pod["imagePullPolicy"] == "Always"
         assert pod["imagePullSecret"][0]["secretName"] == "registry"
         assert pod["podMetadata"]["labels"]["team"] == "vision"
-        assert pod["podMetadata"]["annotations"] == {"note": "hello"}
+        assert pod["podMetadata"]["annotations"] == {"note": "hello", STOP_COMMAND: json.dumps(STOP)}
         assert pod["nodeSelector"] == {"labels": {"pool": "gpu"}}
         assert pod["tolerations"] == [
             {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": "60"}

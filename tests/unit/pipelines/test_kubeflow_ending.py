@@ -1,6 +1,8 @@
 """How the last task of a Kubeflow run reads what the others left, whatever word Kubeflow has for it."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -9,7 +11,8 @@ from components.common.ends import End, note_end
 from components.common.progress import QuietReporter
 from components.common.step import execute
 from components.common.store import Store, open_store
-from pipelines.kubeflow.ending import collect, shown
+from pipelines.kubeflow import ending
+from pipelines.kubeflow.ending import collect, end_run, shown
 from support.dummy.config import DummyConfig
 
 NAMES = ("dummy", "other")
@@ -70,3 +73,40 @@ def test_a_cancelled_run(store: Store) -> None:
     run = collect(store, "r", "job", "CANCELED", NAMES)
     assert run.error is not None
     assert "cancelled" in run.error.what
+
+
+@pytest.mark.parametrize(
+    ("state", "training_pods", "config", "ended"),
+    [
+        ("RUNNING", 2, "", [None]),  # what Kubeflow says of a run that was terminated
+        ("FAILED", 2, "kubernetes: {namespace: vision}", ["vision"]),
+        ("FAILED", 0, "kubernetes: {training: {pods: 4}}", [None]),
+        ("FAILED", 2, "train: {epoch: 1}", [None]),
+        ("FAILED", 1, "kubernetes: {training: {pods: 4}}", []),
+        ("FAILED", 0, "", []),
+        ("COMPLETE", 2, "", []),
+    ],
+)
+@pytest.mark.parametrize("has_store", [True, False])
+def test_a_run_without_success_ends_its_training_in_other_pods(
+    state: str,
+    training_pods: int,
+    config: str,
+    ended: list[str | None],
+    has_store: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Even where its store cannot be reached any more, or its settings are wrong."""
+    asked: list[str | None] = []
+    monkeypatch.setattr(ending, "end_training", lambda namespace, _: asked.append(namespace))
+    (tmp_path / "file").touch()
+    metrics: Any = SimpleNamespace(log_metric=lambda *_: None)
+    page: Any = SimpleNamespace(path=str(tmp_path / "page"), metadata={})
+    told: dict[str, Any] = {"job": "job", "steps": "dummy=support.dummy", "metrics": metrics, "page": page}
+    where = tmp_path / ("store" if has_store else "file")
+    try:
+        end_run(state, "r", str(where), config, training_pods=training_pods, **told)
+    except SystemExit:
+        assert not has_store
+    assert asked == ended

@@ -62,6 +62,28 @@ def test_a_cancelled_run_ends_with_3(server: KfpServer, capsys: pytest.CaptureFi
     assert told["error"]["what"] == "the run was cancelled in Kubeflow"
 
 
+def test_of_a_cancelled_run_the_last_task_still_reports(
+    server: KfpServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = {"step": "train", "what": "interrupted", "exit_code": 3}
+    leave_result(server.backend, tmp_path, state="failed", error=error)
+    assert submit(server, "--store", str(tmp_path), "--detach") == 0
+    run = only(server.backend.runs)
+    for _ in range(100):
+        if run.get("working") == "train":
+            break
+        server.backend.get_run(run["run_id"])
+    server.backend.terminate(run["run_id"])
+    capsys.readouterr()
+    assert submit(server, "--attach", run["run_id"], "--json") == 3
+    captured = capsys.readouterr()
+    assert "train failed" in captured.err
+    assert "report done" in captured.err
+    assert "evaluate" not in captured.err
+    told = json.loads(captured.out)
+    assert (told["state"], told["kubeflow_state"], told["error"]["step"]) == ("failed", "CANCELED", "train")
+
+
 def test_the_state_is_what_the_exit_status_says(
     server: KfpServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
