@@ -16,7 +16,7 @@ from components.train.machine import has_horovod
 from support.pods import JobOfPods
 from support.synthetic_shards import striped_shards
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 StartTraining = Callable[..., Any]
 Stored = tuple[Path, ShardsRef]
