@@ -1,7 +1,6 @@
 """Training from a Kubeflow task: in the task's own pod, or in several that it launches and follows."""
 
 import os
-from contextlib import suppress
 from typing import Any
 
 from components.common.errors import InputError
@@ -36,6 +35,7 @@ def run_train(name: str, package: str, config: RootBase, sources: dict[str, str]
             )
         return run_step(name, package, config, sources, run_id=run_id)
     from components.cluster.launch import launch_step
+    from components.cluster.leftover import end_training
     from components.train import run as program
 
     image = os.environ.get(IMAGE)
@@ -48,22 +48,5 @@ def run_train(name: str, package: str, config: RootBase, sources: dict[str, str]
     try:
         return launch_step(program, config, inputs, store, make_reporter(), run_id=run_id)
     except KeyboardInterrupt:
-        with suppress(Exception):
-            _stop(config, run_id)
+        end_training(config.kubernetes.namespace, make_reporter())
         raise
-
-
-def _stop(config: RootBase, run_id: str) -> None:
-    """Delete the training Jobs of this run that belong to nobody but what owns this pod."""
-    from components.cluster.api import JOB, MPI_JOB
-    from components.cluster.connect import connect
-    from components.cluster.launch import own_owner
-    from components.cluster.names import RUN, STEP
-
-    cluster = connect(namespace=config.kubernetes.namespace)
-    ours = {owner["uid"] for owner in own_owner(cluster)}
-    kind = MPI_JOB if config.kubernetes.training.kind == "mpi-job" else JOB
-    for job in cluster.list(kind, labels=f"{RUN}={run_id},{STEP}=train"):
-        owners = {owner["uid"] for owner in job["metadata"].get("ownerReferences") or []}
-        if owners and owners <= ours:
-            cluster.delete(kind, job["metadata"]["name"], uid=job["metadata"]["uid"])

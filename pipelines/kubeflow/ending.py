@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from components.cluster.leftover import end_training
 from components.common.ends import End, read_end
 from components.common.errors import ConveyorError, InputError, StepError
 from components.common.failures import explain, graceful, report_failure
@@ -16,7 +17,6 @@ from components.common.runs import read_pointer
 from components.common.sections import known_steps
 from components.common.step import Outcome
 from components.common.store import Store, open_store
-from pipelines.kubeflow.leftover import end_training
 from pipelines.notify import notify_end
 from pipelines.report import write_run_report
 from pipelines.result import Run

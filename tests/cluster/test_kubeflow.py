@@ -16,13 +16,14 @@ import pytest
 import yaml
 
 from components.cluster.config import KubernetesConfig, resources_for
+from components.cluster.leftover import end_training
 from components.cluster.pods import container_security, pod_security
-from components.train.kubeflow import _stop
-from pipelines.config import read_config
+from components.common.progress import make_reporter
 from pipelines.graph import GRAPH
 from pipelines.kubeflow.files import write_yaml
 from support.cluster_world import (
     IMAGE,
+    Object,
     World,
     delete_namespace,
     fill,
@@ -107,20 +108,49 @@ def test_training_from_a_kubeflow_task_in_two_pods(
 
 
 def test_a_task_that_is_stopped_takes_its_own_training_with_it(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But not one that another run has joined, nor another run's."""
     uids = {name: make_idle_pod(world, name) for name in ("task", "other")}
     for name, owners in {"ours": ["task"], "joined": ["task", "other"], "others": ["other"]}.items():
-        make_suspended_job(world, name, [(owner, uids[owner]) for owner in owners])
+        pods = [{"apiVersion": "v1", "kind": "Pod", "name": owner, "uid": uids[owner]} for owner in owners]
+        make_suspended_job(world, name, pods)
     monkeypatch.setenv("CONVEYOR_POD", "task")
-    config = read_config(GRAPH, world.config(tmp_path))
-    _stop(config, "stopped")
+    end_training(world.namespace, make_reporter())
     left = {job["metadata"]["name"] for job in world.get("jobs", "conveyor/run=stopped")}
     assert left == {"joined", "others"}
 
 
-def make_idle_pod(world: World, name: str) -> str:
+def test_a_run_without_success_lets_go_of_its_training(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Argo's Workflow, which owns all pods of the run and what they launched, is a ConfigMap here."""
+    runs = {name: make_run(world, name) for name in ("ours", "theirs")}
+    owned = {"alone": ["ours"], "joined": ["ours", "theirs"], "not-ours": ["theirs"]}
+    for name, owners in owned.items():
+        make_suspended_job(world, name, [runs[owner] for owner in owners])
+    pod = "conveyor-x7k2p-metadata-1-4-retry-system-container-impl-3812345678"
+    make_idle_pod(world, pod, owner=runs["ours"])
+    monkeypatch.setenv("HOSTNAME", pod[:63])
+    monkeypatch.setenv("CONVEYOR_POD", pod)
+    end_training(world.namespace, make_reporter())
+    said = capsys.readouterr().err
+    assert "Job alone was deleted" in said
+    assert "Job joined goes on, for the others that follow it" in said
+    left = {job["metadata"]["name"]: job for job in world.get("jobs", "conveyor/run=stopped")}
+    assert set(owned) - set(left) == {"alone"}
+    for job in left.values():
+        assert [owner["name"] for owner in job["metadata"]["ownerReferences"]] == ["theirs"]
+
+
+def make_run(world: World, name: str) -> Object:
+    """What may own things, as a reference to it."""
+    world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
+    found = json.loads(world.kubectl("get", "configmap", name, "-o", "json"))
+    return {"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": found["metadata"]["uid"]}
+
+
+def make_idle_pod(world: World, name: str, *, owner: Object | None = None) -> str:
     """A pod that is never given a node; returns its uid."""
     container = {"name": "main", "image": IMAGE, "securityContext": container_security()}
     spec = {
@@ -128,18 +158,19 @@ def make_idle_pod(world: World, name: str) -> str:
         "securityContext": pod_security(),
         "containers": [container],
     }
-    world.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+    metadata: Object = {"name": name}
+    if owner is not None:
+        metadata["ownerReferences"] = [{**owner, "controller": True}]
+    world.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
     uid: str = json.loads(world.kubectl("get", "pod", name, "-o", "json"))["metadata"]["uid"]
     return uid
 
 
-def make_suspended_job(world: World, name: str, owners: list[tuple[str, str]]) -> None:
+def make_suspended_job(world: World, name: str, owners: list[Object]) -> None:
     metadata = {
         "name": name,
         "labels": {"conveyor/run": "stopped", "conveyor/step": "train"},
-        "ownerReferences": [
-            {"apiVersion": "v1", "kind": "Pod", "name": owner, "uid": uid} for owner, uid in owners
-        ],
+        "ownerReferences": owners,
     }
     container = {"name": "main", "image": IMAGE, "securityContext": container_security()}
     template = {

@@ -1,4 +1,4 @@
-"""Training in several pods that outlives its run: deleted, where nobody else follows it. Never imports kfp."""
+"""Training in several pods that outlives what launched it: deleted, where nobody else follows it."""
 
 from contextlib import suppress
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from components.cluster import leftover
 from components.cluster.api import JOB, MPI_JOB, POD, Cluster, Kind
+from components.cluster.leftover import end_training
 from components.cluster.rbac import READ_PODS
 from components.common import kubeflow
 from components.common.kubeflow import settle_in_pod
 from components.common.progress import LineReporter
-from pipelines.kubeflow import leftover
-from pipelines.kubeflow.leftover import end_training
 from support.api_server import ApiServer, Object, serving
 
 RUN = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "conveyor-x7k2p", "uid": "ours"}
