@@ -5,14 +5,13 @@ from contextlib import suppress
 from components.cluster.answers import Unseen
 from components.cluster.api import JOB, MPI_JOB, Cluster, Object
 from components.cluster.connect import connect
+from components.cluster.jobs import TRAIN
 from components.cluster.launch import own_owner
 from components.cluster.names import STEP
 from components.cluster.release import give_up
 from components.cluster.views import state_of
 from components.common.failures import explain
 from components.common.progress import Reporter
-
-TRAIN = "train"
 
 
 def end_training(namespace: str | None, reporter: Reporter) -> None:

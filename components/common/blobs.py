@@ -11,7 +11,7 @@ from typing import BinaryIO
 from components.common.canonical import DIGEST_PREFIX, digest_bytes
 from components.common.errors import StoreError
 from components.common.keep import keep
-from components.common.store.base import NotFoundError, Store
+from components.common.store.base import NotFoundError, Store, UnreadableError
 from components.common.store.streams import CHUNK_BYTES, check_digest, chunks, verified
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -19,9 +19,9 @@ PREFIX = "blobs/"
 
 
 def blob_key(digest: str) -> str:
-    """Where a blob lies: `blobs/<first two hex digits>/<64 hex digits>`. Raises `StoreError` for no digest."""
+    """Where a blob lies: `blobs/<first two hex digits>/<64 hex digits>`. Raises `UnreadableError` for no digest."""
     if not DIGEST.fullmatch(digest):
-        raise StoreError(
+        raise UnreadableError(
             "this is not a digest", expected="sha256: and 64 hex digits", found=repr(digest[:100])
         )
     name = digest.removeprefix(DIGEST_PREFIX)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from components.common.blobs import DIGEST, Blobs
 from components.common.canonical import canonical_json
 from components.common.errors import StoreError
+from components.common.store.base import UnreadableError
 
 VERSION = 1
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=-]*(/[A-Za-z0-9_][A-Za-z0-9._+=-]*)*")
@@ -53,7 +54,7 @@ class Tree:
 
     @staticmethod
     def read(blobs: Blobs, digest: str) -> "Tree":
-        """Raises `NotFoundError`, and `StoreError` for a blob that is no tree or of an unknown version."""
+        """Raises `NotFoundError`, and `UnreadableError` for a blob that is no tree or of an unknown version."""
         return decode(blobs.read(digest), where=f"tree {digest}")
 
 
@@ -77,15 +78,15 @@ def encode(entries: Mapping[str, tuple[str, int]]) -> bytes:
 
 
 def decode(data: bytes, *, where: str) -> Tree:
-    """The tree in `data`. Raises `StoreError` that names `where`."""
+    """The tree in `data`. Raises `UnreadableError` that names `where`."""
     try:
         value = json.loads(data)
     except ValueError as error:
-        raise StoreError("this blob is not a tree", where=where, found=str(error)) from error
+        raise UnreadableError("this blob is not a tree", where=where, found=str(error)) from error
     if not isinstance(value, dict) or value.get("conveyor") != "tree":
-        raise StoreError("this blob is not a tree", where=where)
+        raise UnreadableError("this blob is not a tree", where=where)
     if value.get("version") != VERSION:
-        raise StoreError(
+        raise UnreadableError(
             "a tree of an unknown version",
             where=where,
             expected=f"version {VERSION}",
@@ -98,5 +99,5 @@ def decode(data: bytes, *, where: str) -> Tree:
         if encode({name: (entry.digest, entry.size_bytes) for name, entry in entries.items()}) != data:
             raise ValueError("not in canonical form")
     except (KeyError, TypeError, ValueError, StoreError) as error:
-        raise StoreError("a damaged tree", where=where, found=str(error)) from error
+        raise UnreadableError("a damaged tree", where=where, found=str(error)) from error
     return Tree(entries)

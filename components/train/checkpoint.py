@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from components.common.blobs import DIGEST, Blobs
+from components.common.blobs import Blobs
 from components.common.canonical import Json, canonical_json
-from components.common.errors import ConveyorError, StoreError
-from components.common.store.base import DigestMismatchError, NotFoundError, Store
+from components.common.errors import ConveyorError
+from components.common.store.base import NotFoundError, Store, UnreadableError
 from components.common.store.streams import chunks
-from components.common.trees import Tree, decode
+from components.common.trees import Tree
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
 NAME = re.compile(r"checkpoints/[0-9a-f]{64}/\d{8,}\.json")
@@ -65,25 +65,14 @@ def newest_valid(store: Store, blobs: Blobs, key: str, warn: Callable[[str], Non
             if value["version"] != 1:
                 raise ValueError(f"version {value['version']}")
             found = Checkpoint(name, int(value["step"]), str(value["tree"]))
-            for entry in _read_tree(blobs, found.tree).entries.values():
+            for entry in Tree.read(blobs, found.tree).entries.values():
                 _check(blobs, entry.digest)
-        except (NotFoundError, DigestMismatchError, ValueError, KeyError, TypeError) as error:
+        except (NotFoundError, UnreadableError, ValueError, KeyError, TypeError) as error:
             reason = error.what if isinstance(error, ConveyorError) else repr(error)
             warn(f"the checkpoint {name} is damaged ({reason}); taking the one before it")
             continue
         return found
     return None
-
-
-def _read_tree(blobs: Blobs, digest: str) -> Tree:
-    """As `Tree.read`; `ValueError` for what is no tree, so that it is told from what the store has to say."""
-    if not DIGEST.fullmatch(digest):
-        raise ValueError(f"not a digest: {digest[:100]}")
-    data = blobs.read(digest)
-    try:
-        return decode(data, where=f"tree {digest}")
-    except StoreError as error:
-        raise ValueError(error.what) from error
 
 
 def _check(blobs: Blobs, digest: str) -> None:

@@ -16,7 +16,11 @@ class NotFoundError(StoreError):
     """No object has that name."""
 
 
-class DigestMismatchError(StoreError):
+class UnreadableError(StoreError):
+    """What is there was read, and is not what it has to be: damaged, or written by another release."""
+
+
+class DigestMismatchError(UnreadableError):
     """What was read or written is not what its digest says."""
 
 
