@@ -4,8 +4,13 @@ import io
 import itertools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
+from types import ModuleType
 from typing import Any
 
+import pytest
+
+from components.cluster import follow
 from components.cluster.api import EVENT, JOB, MPI_JOB, POD, Kind
 from components.cluster.follow import JobWatch
 from components.cluster.relay import Relay
@@ -87,17 +92,17 @@ class World:
         self.events.append({**found, "lastTimestamp": stamp(self.now), "of": thing["metadata"]["uid"]})
 
     def watch(self, kind: Kind, *, timeout_s: float = 300) -> JobWatch:
-        cluster: Any = self
-        return JobWatch(
-            cluster,
-            kind,
-            NAME,
-            self.relay,
-            timeout_s,
-            clock=lambda: self.now,
-            wall=lambda: BEGIN_S + self.now,
-            pause=self.sleep,
-        )
+        return self.job_watch(self, kind, NAME, self.relay, timeout_s)
+
+    @property
+    def job_watch(self) -> Callable[..., JobWatch]:
+        """`JobWatch` by this world's clock."""
+        return partial(JobWatch, clock=lambda: self.now, wall=lambda: BEGIN_S + self.now, pause=self.sleep)
+
+    def be_watched_by(self, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What `module` follows goes by this world's clock, and its logs, which have no end, are not waited for."""
+        monkeypatch.setattr(follow, "DRAIN_S", 0.0)
+        monkeypatch.setattr(module, "JobWatch", self.job_watch)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -146,3 +151,19 @@ class World:
 
     def logs(self, _pod: str, **_options: Any) -> Iterator[bytes]:
         return iter(())
+
+
+def workers(world: World, *, up: int = 2) -> list[Object]:
+    return [world.pod(f"{NAME}-worker-{index}", role="worker") for index in range(up)]
+
+
+def crash(pod: Object) -> None:
+    last = {
+        "terminated": {
+            "exitCode": 128,
+            "reason": "StartError",
+            "message": 'exec: "/usr/sbin/sshd": no such file',
+        }
+    }
+    state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    pod["status"]["containerStatuses"] = [{"name": "conveyor", "state": state, "lastState": last}]

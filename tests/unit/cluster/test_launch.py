@@ -2,14 +2,13 @@
 
 import types
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import create_model
 
-from components.cluster import follow, launch, release
+from components.cluster import launch, release
 from components.cluster.api import JOB, MPI_JOB, Kind
 from components.cluster.config import KubernetesConfig, TrainingConfig
 from components.cluster.launch import Launcher, pod_environment
@@ -20,7 +19,7 @@ from components.common.errors import ConveyorError, StepError
 from components.common.progress import QuietReporter
 from components.common.sections import RootBase, StoreSection
 from components.common.step import Outcome, execute
-from support.cluster_memory import BEGIN_S, NAME, Object, World
+from support.cluster_memory import NAME, Object, World
 from support.dummy import run as dummy
 from support.dummy.config import DummyConfig
 
@@ -58,11 +57,7 @@ class Training:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     found = World()
-    monkeypatch.setattr(follow, "DRAIN_S", 0.0)
-    watch: Callable[..., Any] = partial(
-        follow.JobWatch, clock=lambda: found.now, wall=lambda: BEGIN_S + found.now, pause=found.sleep
-    )
-    monkeypatch.setattr(launch, "JobWatch", watch)
+    found.be_watched_by(launch, monkeypatch)
     return found
 
 

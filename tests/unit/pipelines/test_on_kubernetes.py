@@ -1,17 +1,14 @@
 """A run handed over to a cluster and followed from afar: what becomes of its Job when its pod does not start."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import pytest
 
-from components.cluster import follow
 from components.common.errors import StepError
 from components.common.sections import RootBase, StoreSection
 from pipelines.on_kubernetes import submit as submitting
 from pipelines.on_kubernetes.submit import Submitted, submit
-from support.cluster_memory import BEGIN_S, Object, World
+from support.cluster_memory import Object, World
 
 JOB = "conveyor-run-r1"
 AGAIN = ("conveyor", "run", "--on", "kubernetes", "-f", "my.yaml")
@@ -22,11 +19,7 @@ STOP = f"kubectl -n ns delete job {JOB}   stops it, with its steps"
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     found = World()
-    monkeypatch.setattr(follow, "DRAIN_S", 0.0)
-    watch: Callable[..., Any] = partial(
-        follow.JobWatch, clock=lambda: found.now, wall=lambda: BEGIN_S + found.now, pause=found.sleep
-    )
-    monkeypatch.setattr(submitting, "JobWatch", watch)
+    found.be_watched_by(submitting, monkeypatch)
     monkeypatch.setattr(submitting, "connect", lambda **_: found)
     return found
 
